@@ -1,0 +1,61 @@
+"""Events: facts in the past tense, each a CloudEvent 1.0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+EventType = Literal[
+    "tunesmith.RecordsCollected.v1",
+    "tunesmith.DatasetBuilt.v1",
+    "tunesmith.RunSucceeded.v1",
+    "tunesmith.ModelJudged.v1",
+    "tunesmith.ModelPromoted.v1",
+    "tunesmith.ModelRejected.v1",
+    "tunesmith.JobFailed.v1",
+]
+"""Every type that is published; `proto/tunesmith_proto/events/v1` gives the shape of each one's data."""
+
+RECORDS_COLLECTED: EventType = "tunesmith.RecordsCollected.v1"
+DATASET_BUILT: EventType = "tunesmith.DatasetBuilt.v1"
+RUN_SUCCEEDED: EventType = "tunesmith.RunSucceeded.v1"
+MODEL_JUDGED: EventType = "tunesmith.ModelJudged.v1"
+MODEL_PROMOTED: EventType = "tunesmith.ModelPromoted.v1"
+MODEL_REJECTED: EventType = "tunesmith.ModelRejected.v1"
+JOB_FAILED: EventType = "tunesmith.JobFailed.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact. `subject` is the aggregate's id and the partition key; `data` holds keys, counts and hashes only."""
+
+    id: str
+    type: str
+    source: str
+    """The producing service, as a URI reference: `/tunesmith/trainer`."""
+    subject: str
+    time: str
+    """RFC 3339 in UTC."""
+    data: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as it is kept in an outbox."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "source": self.source,
+            "subject": self.subject,
+            "time": self.time,
+            "data": dict(self.data),
+        }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> Event:
+        """The inverse of `to_json`."""
+        return Event(row["id"], row["type"], row["source"], row["subject"], row["time"], dict(row["data"]))
+
+
+def topic_of(service: str) -> str:
+    """The topic that a service publishes to; consumers tell events apart by type."""
+    return f"tunesmith.{service}"

@@ -1,0 +1,65 @@
+"""Examples: prompt and completion, with the ids of the records they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def split_bucket(key: str) -> Split:
+    """The split that a normalised answer belongs to when nothing else decides: 80 % / 10 % / 10 %.
+
+    It depends on the text alone, so that whoever trains a base model on sample text can leave out just what a
+    dataset holds out, without knowing that dataset.
+    """
+    bucket = int.from_bytes(hashlib.sha256(key.casefold().strip().encode()).digest()[:8], "big") % 100
+    return "train" if bucket < 80 else "validation" if bucket < 90 else "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training pair. `answer` is the parsed answer in normal form: what duplicates and novelty are judged by."""
+
+    id: str
+    prompt: str
+    completion: str
+    answer: str
+    record_ids: tuple[str, ...]
+    attributes: Mapping[str, str]
+    """Facts to balance and to chart by (`language`, `family`, ...)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The example as one JSON row of a dataset shard."""
+        return {
+            "id": self.id,
+            "prompt": self.prompt,
+            "completion": self.completion,
+            "answer": self.answer,
+            "record_ids": list(self.record_ids),
+            "attributes": dict(self.attributes),
+        }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> Example:
+        """The inverse of `to_json`."""
+        return Example(
+            id=row["id"],
+            prompt=row["prompt"],
+            completion=row["completion"],
+            answer=row["answer"],
+            record_ids=tuple(row["record_ids"]),
+            attributes=dict(row["attributes"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Why a record or example was left out. `reason` is a short snake_case word, counted in the manifest."""
+
+    reason: str
+    detail: str = ""

@@ -1,0 +1,152 @@
+"""Jobs: long work with durable state. Every change is one compare-and-swap of one small object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from tunesmith.domain.errors import DataLoss
+from tunesmith.domain.events import Event
+from tunesmith.domain.ids import derived_uuid
+
+Phase = Literal["queued", "launching", "running", "succeeded", "failed", "cancelled"]
+TERMINAL: frozenset[Phase] = frozenset({"succeeded", "failed", "cancelled"})
+
+MAX_SEEN = 64
+"""Consumed event ids kept; older ones no-op because commands also carry the phase they expect."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job ended without a result. `code` is the name of a gRPC status code."""
+
+    code: str
+    reason: str
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The state object of one job.
+
+    `attempt` counts launches, from 0 before the first; `epoch` grows with every launch and fences off a doubled or
+    late worker: a write that carries an older epoch is refused. `outbox` holds events that are facts already but not
+    yet published.
+    """
+
+    id: str
+    kind: str
+    """`collect`, `caption`, `curate`, `tune` or `judge`."""
+    service: str
+    phase: Phase
+    rev: int
+    attempt: int
+    epoch: int
+    writer: str
+    request: Mapping[str, Any]
+    created_at: str
+    updated_at: str
+    failures: int = 0
+    """Attempts that ended by the work's own fault; losses (power cut, kill) do not count."""
+    seen: tuple[str, ...] = ()
+    outbox: tuple[Event, ...] = ()
+    result: Mapping[str, Any] | None = None
+    error: JobError | None = None
+    cancel_requested: bool = False
+    not_before: str = ""
+    """RFC 3339 time before which no new attempt is launched (back-off); empty for at once."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing but publishing its outbox can still happen to the job."""
+        return self.phase in TERMINAL
+
+    def step(self, *, now: str, writer: str, events: Sequence[tuple[str, str, Mapping[str, Any]]] = (), **changes: Any) -> Job:
+        """The next revision: `changes` applied and `events` (type, subject, data) appended to the outbox.
+
+        Event ids follow from job, revision and position, so a crash between publishing and forgetting repeats an id.
+        """
+        rev = self.rev + 1
+        outbox = (
+            *changes.pop("outbox", self.outbox),
+            *(
+                Event(derived_uuid(self.id, rev, n), kind, f"/tunesmith/{self.service}", subject, now, dict(data))
+                for n, (kind, subject, data) in enumerate(events)
+            ),
+        )
+        return replace(self, rev=rev, writer=writer, updated_at=now, outbox=outbox, **changes)
+
+    def saw(self, event_id: str) -> tuple[str, ...]:
+        """`seen` with one more consumed event id, bounded to MAX_SEEN."""
+        return (*self.seen, event_id)[-MAX_SEEN:]
+
+    def to_json(self) -> dict[str, Any]:
+        """The state object."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "service": self.service,
+            "phase": self.phase,
+            "rev": self.rev,
+            "attempt": self.attempt,
+            "epoch": self.epoch,
+            "writer": self.writer,
+            "request": dict(self.request),
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "failures": self.failures,
+            "seen": list(self.seen),
+            "outbox": [event.to_json() for event in self.outbox],
+            "result": None if self.result is None else dict(self.result),
+            "error": None
+            if self.error is None
+            else {
+                "code": self.error.code,
+                "reason": self.error.reason,
+                "message": self.error.message,
+                "metadata": dict(self.error.metadata),
+            },
+            "cancel_requested": self.cancel_requested,
+            "not_before": self.not_before,
+        }
+
+    @staticmethod
+    def from_json(row: Any, *, key: str) -> Job:
+        """The inverse of `to_json`; an object of another shape raises DataLoss that names `key`."""
+        try:
+            return Job(
+                id=row["id"],
+                kind=row["kind"],
+                service=row["service"],
+                phase=_phase(row["phase"]),
+                rev=int(row["rev"]),
+                attempt=int(row["attempt"]),
+                epoch=int(row["epoch"]),
+                writer=row["writer"],
+                request=dict(row["request"]),
+                created_at=row["created_at"],
+                updated_at=row["updated_at"],
+                failures=int(row["failures"]),
+                seen=tuple(row["seen"]),
+                outbox=tuple(Event.from_json(event) for event in row["outbox"]),
+                result=None if row["result"] is None else dict(row["result"]),
+                error=None if row["error"] is None else JobError(**row["error"]),
+                cancel_requested=bool(row["cancel_requested"]),
+                not_before=row["not_before"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataLoss(
+                f"the job state object {key} is corrupt ({type(error).__name__}: {error}); "
+                "restore it from a backup, or delete the object and send the request again",
+                reason="CORRUPT_JOB_STATE",
+                metadata={"key": key},
+            ) from error
+
+
+def _phase(value: str) -> Phase:
+    for phase in ("queued", "launching", "running", "succeeded", "failed", "cancelled"):
+        if value == phase:
+            return phase  # type: ignore[return-value]  # mypy does not narrow str to a Literal by equality
+    raise ValueError(f"unknown phase {value!r}")

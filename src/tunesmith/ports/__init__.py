@@ -1,0 +1,1 @@
+"""What the system needs from the outside, as Protocols; each docstring is the contract its adapters are tested by."""

@@ -1,0 +1,99 @@
+"""The event bus: topics of partitions, consumer groups and committed offsets. Shaped after what Kafka can promise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tunesmith.domain.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event as it was delivered, or bytes that could not be decoded: then `event` is None and `decode_error` says why."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    event: Event | None
+    attempt: int
+    """How often this subscription has been given the message, from 1."""
+    decode_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was given up, with where it stood and why."""
+
+    topic: str
+    partition: int
+    offset: int
+    group: str
+    attempt: int
+    error: str
+    message: Message
+
+
+class Subscription(Protocol):
+    """One member of a consumer group. Not thread-safe: one thread owns it.
+
+    Partitions are divided among a group's living members; each message goes to one of them. Within a partition
+    messages arrive in offset order. Delivery is at least once: a message that was not committed comes again after a
+    restart, a rebalance or `retry_later`. A member that does not poll for the session time-out loses its partitions.
+    """
+
+    def poll(self, *, timeout_s: float, max_messages: int = 16) -> Sequence[Message]:
+        """Messages of partitions that are not paused; empty after `timeout_s` without any. Also the sign of life.
+
+        An undecodable message is delivered with `event` None. Raises Unavailable when the bus does not answer.
+        """
+        ...
+
+    def commit(self, message: Message) -> None:
+        """Record that `message` and all before it in its partition are done.
+
+        Conflict when the partition belongs to another member now: the work may be done twice, and must be idempotent.
+        """
+        ...
+
+    def retry_later(self, message: Message, *, delay_s: float) -> None:
+        """Pause the message's partition for `delay_s` and deliver from `message` again. Other partitions go on."""
+        ...
+
+    def dead_letter(self, message: Message, *, error: str) -> None:
+        """Move `message` to the dead letters, durably, then commit it."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group; its partitions go to the others at once."""
+        ...
+
+
+class EventBus(Protocol):
+    """Publishes events and opens subscriptions. Thread-safe."""
+
+    def ensure_topics(self, topics: Sequence[str]) -> None:
+        """Create the topics that do not exist yet, each with its dead-letter topic. Idempotent."""
+        ...
+
+    def publish(self, topic: str, events: Sequence[Event]) -> None:
+        """Append events; on return all are durable.
+
+        Events of one subject keep their order. When it raises (NotFound for a topic that does not exist,
+        Unavailable), some may have been appended: publish all of them again, consumers drop repeated ids.
+        """
+        ...
+
+    def subscribe(self, group: str, topics: Sequence[str]) -> Subscription:
+        """Join `group`. A group that never committed starts from the oldest message."""
+        ...
+
+    def dead_letters(self, topic: str, *, limit: int = 100) -> Sequence[DeadLetter]:
+        """The oldest `limit` dead letters of `topic`."""
+        ...
+
+    def close(self) -> None:
+        """Release connections; subscriptions are closed by their owners."""
+        ...

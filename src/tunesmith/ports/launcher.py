@@ -1,0 +1,51 @@
+"""The launcher: starts a job's work somewhere it can die alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+LaunchState = Literal["absent", "running", "exited", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchStatus:
+    """What is known of a launch.
+
+    `absent`: never launched under that name. `running`: alive. `exited`: ended with `exit_code` (negative: by that
+    signal). `lost`: it ran and is gone, and nobody saw how it ended (power cut, launcher killed).
+    """
+
+    state: LaunchState
+    exit_code: int | None = None
+    log_tail: str = ""
+    """The last lines it printed, at most 4 KiB."""
+
+
+class Launcher(Protocol):
+    """Starts processes by name, at most once a name, whatever dies meanwhile. Thread-safe."""
+
+    def launch(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+        """Start `argv` under `name` with `env` added to the launcher's own environment.
+
+        A name that was launched before is success and starts nothing, even after it ended. The process outlives the
+        launcher. Raises Unavailable when nothing can be started now.
+        """
+        ...
+
+    def status(self, name: str) -> LaunchStatus:
+        """What is known of `name`."""
+        ...
+
+    def stop(self, name: str, *, grace_s: float) -> None:
+        """Ask it to end (SIGTERM), and make it (SIGKILL) after `grace_s`. Returns when it is gone; no-op when it is not alive."""
+        ...
+
+    def names(self, prefix: str = "") -> Sequence[str]:
+        """Names known to the launcher, for finding leftovers."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Remove what is kept of a launch that is not running. The name may then be used again."""
+        ...

@@ -1,0 +1,86 @@
+"""What a recipe is: one task in one pure file. No I/O, no clock, no randomness beside the seeds it is given."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tunesmith.domain.datasets import CurationSettings
+from tunesmith.domain.examples import Dropped, Example
+from tunesmith.domain.models import Gate
+from tunesmith.domain.records import Record
+from tunesmith.domain.runs import TrainingSettings
+from tunesmith.ports.language_model import GenerationParameters
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A model's text, read. `valid` says whether the text had the recipe's format."""
+
+    answer: str
+    """The answer as people read it; for text out of format, the text itself."""
+    valid: bool
+    reason: str = ""
+    """Why it is not valid: a short snake_case word; empty when it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """How a candidate is measured."""
+
+    num_samples: int = 500
+    batch_size: int = 100
+    """Samples generated at once; part of the settings because it bounds memory."""
+    max_heldout_rows: int = 500
+    """Held-out rows scored for loss, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe(ABC):
+    """One task: what to collect, record -> example, prompt, parse and judge an answer, training defaults, gates.
+
+    `parse(prompt + completion)` of any example gives back its answer, valid. All methods are pure.
+    """
+
+    name: str
+    title: str
+    """One line for people."""
+    default_source: str
+    """Source URL that ships with the project (`sample:…`)."""
+    record_fields: tuple[str, ...]
+    """Fields a record must have; the first is what a plain list fills."""
+    default_base_model: str = "builtin:tiny"
+    curation: CurationSettings = field(default_factory=CurationSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    generation: GenerationParameters = field(default_factory=GenerationParameters)
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    gates: tuple[Gate, ...] = ()
+    min_train_examples: int = 20
+    """A dataset with fewer training rows is refused."""
+    max_retries_known: int = 0
+    """How often `generate` tries the next seed when the answer is already known; 0 never."""
+
+    @abstractmethod
+    def example(self, record: Record, *, index: int) -> Example | Dropped:
+        """The training pair of `record`, or why there is none. `index` numbers the records of the dataset from 0."""
+
+    @abstractmethod
+    def prompt(self, inputs: Mapping[str, str]) -> str:
+        """The prompt for a request's inputs; InvalidInput names the field, the value and the fix."""
+
+    @abstractmethod
+    def inputs_of_seed(self, seed: int) -> Mapping[str, str]:
+        """Inputs that differ by `seed`, for recipes whose input is a seed number."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Parsed:
+        """Read prompt and completion together, as one text."""
+
+    @abstractmethod
+    def identity(self, answer: str) -> str:
+        """The normal form of an answer: two answers with one identity are the same answer."""
+
+    @abstractmethod
+    def attributes(self, answer: str) -> Mapping[str, Sequence[str]]:
+        """What an answer counts under in distributions and skew measures: attribute -> values (`word` -> its words)."""
