@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,6 +15,22 @@ TERMINAL: frozenset[Phase] = frozenset({"succeeded", "failed", "cancelled"})
 
 MAX_SEEN = 64
 """Consumed event ids kept; older ones no-op because commands also carry the phase they expect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is: `done` of `total` `unit`s (total 0: unknown) in `stage`, with live `values` such as losses."""
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    message: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+ProgressReporter = Callable[[Progress], None]
+"""Takes progress as often as it comes; cheap, never raises, throttles by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +79,9 @@ class Job:
         """Whether nothing but publishing its outbox can still happen to the job."""
         return self.phase in TERMINAL
 
-    def step(self, *, now: str, writer: str, events: Sequence[tuple[str, str, Mapping[str, Any]]] = (), **changes: Any) -> Job:
+    def step(
+        self, *, now: str, writer: str, events: Sequence[tuple[str, str, Mapping[str, Any]]] = (), **changes: Any
+    ) -> Job:
         """The next revision: `changes` applied and `events` (type, subject, data) appended to the outbox.
 
         Event ids follow from job, revision and position, so a crash between publishing and forgetting repeats an id.
@@ -148,5 +166,5 @@ class Job:
 def _phase(value: str) -> Phase:
     for phase in ("queued", "launching", "running", "succeeded", "failed", "cancelled"):
         if value == phase:
-            return phase  # type: ignore[return-value]  # mypy does not narrow str to a Literal by equality
+            return phase
     raise ValueError(f"unknown phase {value!r}")

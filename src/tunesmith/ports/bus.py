@@ -11,7 +11,7 @@ from tunesmith.domain.events import Event
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event as it was delivered, or bytes that could not be decoded: then `event` is None and `decode_error` says why."""
+    """An event as it was delivered; bytes that could not be decoded come with `event` None and a `decode_error`."""
 
     topic: str
     partition: int

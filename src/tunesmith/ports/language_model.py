@@ -91,7 +91,9 @@ class LanguageModel(Protocol):
         """
         ...
 
-    def stream(self, prompt: str, parameters: GenerationParameters, *, adapter: str | None) -> AsyncIterator[StreamChunk]:
+    def stream(
+        self, prompt: str, parameters: GenerationParameters, *, adapter: str | None
+    ) -> AsyncIterator[StreamChunk]:
         """The same token by token; closing the iterator stops the generation."""
         ...
 

@@ -39,7 +39,7 @@ class Launcher(Protocol):
         ...
 
     def stop(self, name: str, *, grace_s: float) -> None:
-        """Ask it to end (SIGTERM), and make it (SIGKILL) after `grace_s`. Returns when it is gone; no-op when it is not alive."""
+        """Ask it to end (SIGTERM), and make it (SIGKILL) after `grace_s`. Returns when it is gone."""
         ...
 
     def names(self, prefix: str = "") -> Sequence[str]:

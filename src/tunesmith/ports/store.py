@@ -50,7 +50,7 @@ class Store(Protocol):
         ...
 
     def put(self, key: str, data: bytes) -> str:
-        """Write unconditionally and return the new version. For objects that one writer owns, or that are equal anyway."""
+        """Write unconditionally and return the new version. For objects of one writer, or that are equal anyway."""
         ...
 
     def create(self, key: str, data: bytes) -> str:

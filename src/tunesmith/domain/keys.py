@@ -1,0 +1,85 @@
+"""Where everything lies in the store. Keys come from ids and hashes, never from titles or file names."""
+
+from __future__ import annotations
+
+from tunesmith.domain.examples import Split
+
+
+def upload(sha256: str) -> str:
+    """Bytes that a client sent to be collected from."""
+    return f"uploads/{sha256}"
+
+
+def collection(recipe: str, collection_id: str) -> str:
+    """A collection's manifest; written last, so that its presence means the shards are whole."""
+    return f"collections/{recipe}/{collection_id}.json"
+
+
+def record_shard(recipe: str, collection_id: str, number: int) -> str:
+    """One JSON-lines shard of records."""
+    return f"records/{recipe}/{collection_id}/{number:05d}.jsonl"
+
+
+def dataset(recipe: str, dataset_id: str) -> str:
+    """A dataset's manifest; written last."""
+    return f"datasets/{recipe}/{dataset_id}/manifest.json"
+
+
+def dataset_shard(recipe: str, dataset_id: str, split: Split) -> str:
+    """A dataset's examples of one split, JSON lines."""
+    return f"datasets/{recipe}/{dataset_id}/{split}.jsonl"
+
+
+def dataset_lineage(recipe: str, dataset_id: str) -> str:
+    """Which example came from which record and collection, JSON lines; the way back from an answer to its sources."""
+    return f"datasets/{recipe}/{dataset_id}/lineage.jsonl"
+
+
+def run(recipe: str, run_id: str) -> str:
+    """A run's outcome; written last."""
+    return f"runs/{recipe}/{run_id}/run.json"
+
+
+def run_metrics(recipe: str, run_id: str) -> str:
+    """A run's metrics, one JSON line a step."""
+    return f"runs/{recipe}/{run_id}/metrics.jsonl"
+
+
+def adapter(recipe: str, run_id: str) -> str:
+    """Prefix (with trailing `/`) of an adapter's files."""
+    return f"runs/{recipe}/{run_id}/adapter/"
+
+
+def report(recipe: str, report_id: str) -> str:
+    """A report as JSON."""
+    return f"reports/{recipe}/{report_id}.json"
+
+
+def report_page(recipe: str, report_id: str) -> str:
+    """A report as one self-contained HTML page."""
+    return f"reports/{recipe}/{report_id}.html"
+
+
+def model_version(recipe: str, version: str) -> str:
+    """A model version."""
+    return f"models/{recipe}/versions/{version}.json"
+
+
+def champion(recipe: str) -> str:
+    """The champion alias of a recipe."""
+    return f"models/{recipe}/champion.json"
+
+
+def job_state(job_id: str) -> str:
+    """A job's state object."""
+    return f"jobs/{job_id}/state.json"
+
+
+def job_progress(job_id: str) -> str:
+    """A job's live progress; owned by its worker, overwritten often, lost without harm."""
+    return f"jobs/{job_id}/progress.json"
+
+
+def active_job(job_id: str) -> str:
+    """Marker that a job may have work or events outstanding; an index only, written before the state."""
+    return f"jobs-active/{job_id}"
