@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith.domain.overrides import Ranges, with_overrides
+
 
 @dataclass(frozen=True, slots=True)
 class CurationSettings:
@@ -31,6 +33,23 @@ class CurationSettings:
             "max_language_share": self.max_language_share,
             "seed": self.seed,
         }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> CurationSettings:
+        """The inverse of `to_json`; unknown names and values out of range raise InvalidInput."""
+        return CurationSettings().changed(row)
+
+    def changed(self, overrides: Mapping[str, Any]) -> CurationSettings:
+        """A copy with `overrides` applied and checked; InvalidInput names the setting, the value and the range."""
+        return with_overrides(self, overrides, what="curation", ranges=_RANGES)
+
+
+_RANGES: Ranges = {
+    "near_duplicate_similarity": (0.3, 1.0),
+    "max_word_share": (0.0, 1.0),
+    "max_language_share": (0.0, 1.0),
+    "seed": (0, 2**32 - 1),
+}
 
 
 @dataclass(frozen=True, slots=True)

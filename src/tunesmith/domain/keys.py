@@ -50,6 +50,11 @@ def adapter(recipe: str, run_id: str) -> str:
     return f"runs/{recipe}/{run_id}/adapter/"
 
 
+def base_model(fingerprint: str) -> str:
+    """Prefix (with trailing `/`) of the files of a base model that was made here."""
+    return f"bases/{fingerprint}/"
+
+
 def report(recipe: str, report_id: str) -> str:
     """A report as JSON."""
     return f"reports/{recipe}/{report_id}.json"

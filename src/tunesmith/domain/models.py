@@ -55,8 +55,8 @@ class GateResult:
 class Report:
     """The measured comparison of a candidate with the base and the champion.
 
-    `metrics[subject][name]` are Measures; `anchors` are model-free reference values on the same rows; `samples[subject]`
-    are generated answers in prompt order; `distributions[subject]` count answers by attribute value.
+    `metrics[subject][name]` are Measures; `anchors` are model-free reference values on the same rows;
+    `samples[subject]` are generated answers in prompt order; `distributions[subject]` count answers by attribute value.
     """
 
     id: str

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from tunesmith.domain.errors import InvalidInput
+from tunesmith.domain.overrides import Ranges, check_ranges, with_overrides
 
 DType = Literal["auto", "float32", "bfloat16"]
 
@@ -57,34 +58,21 @@ class TrainingSettings:
 
     def changed(self, overrides: Mapping[str, Any]) -> TrainingSettings:
         """A copy with `overrides` applied and checked; InvalidInput names the setting, the value and the range."""
-        known = {f.name: f for f in fields(TrainingSettings)}
-        values: dict[str, Any] = {}
-        for name, value in overrides.items():
-            if name not in known:
-                raise InvalidInput(
-                    f"training setting {name!r} is unknown; known settings: {', '.join(sorted(known))}",
-                    metadata={"setting": name},
-                )
-            values[name] = _coerce(name, value, type(getattr(self, name)))
-        settings = replace(self, **values)
+        settings = with_overrides(self, overrides, what="training", ranges=_RANGES)
         settings.check()
         return settings
 
     def check(self) -> None:
         """Raise InvalidInput for the first setting out of its range."""
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InvalidInput(
-                    f"training setting {name}={value} is out of range: it must lie between {low} and {high}",
-                    reason="SETTING_OUT_OF_RANGE",
-                    metadata={"setting": name, "value": str(value), "minimum": str(low), "maximum": str(high)},
-                )
+        check_ranges(self, what="training", ranges=_RANGES)
         if self.dtype not in ("auto", "float32", "bfloat16"):
-            raise InvalidInput(f"training setting dtype={self.dtype!r} is unknown: use auto, float32 or bfloat16")
+            raise InvalidInput(
+                f"training setting dtype={self.dtype!r} is unknown: use auto, float32 or bfloat16",
+                metadata={"field": "dtype", "value": str(self.dtype)},
+            )
 
 
-_RANGES: dict[str, tuple[float, float]] = {
+_RANGES: Ranges = {
     "adapter_size": (1, 256),
     "adapter_alpha": (0.01, 4096),
     "adapter_dropout": (0, 0.9),
@@ -102,23 +90,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "save_every_steps": (1, 1_000_000),
     "seed": (0, 2**32 - 1),
 }
-
-
-def _coerce(name: str, value: Any, kind: type) -> Any:
-    """Read `value` (often text from a command line) as `kind`."""
-    try:
-        if kind is bool:
-            if isinstance(value, bool):
-                return value
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
-        if kind is int and float(value) != int(float(value)):
-            raise ValueError(value)
-        return kind(float(value)) if kind is int else kind(value)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise InvalidInput(
-            f"training setting {name}={value!r} is not a {kind.__name__}",
-            metadata={"setting": name, "value": str(value)[:100]},
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

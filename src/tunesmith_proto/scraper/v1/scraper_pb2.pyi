@@ -25,7 +25,7 @@ SOURCE_FORMAT_JSON: SourceFormat
 SOURCE_FORMAT_HTML: SourceFormat
 
 class Source(_message.Message):
-    __slots__ = ("url", "format", "columns", "css_selector", "licence_id", "licence_url", "display_name")
+    __slots__ = ("url", "format", "columns", "css_selector", "licence_id", "licence_url", "display_name", "attribute")
     class ColumnsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class Source(_message.Message):
     LICENCE_ID_FIELD_NUMBER: _ClassVar[int]
     LICENCE_URL_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
     url: str
     format: SourceFormat
     columns: _containers.ScalarMap[str, str]
@@ -47,7 +48,8 @@ class Source(_message.Message):
     licence_id: str
     licence_url: str
     display_name: str
-    def __init__(self, url: _Optional[str] = ..., format: _Optional[_Union[SourceFormat, str]] = ..., columns: _Optional[_Mapping[str, str]] = ..., css_selector: _Optional[str] = ..., licence_id: _Optional[str] = ..., licence_url: _Optional[str] = ..., display_name: _Optional[str] = ...) -> None: ...
+    attribute: str
+    def __init__(self, url: _Optional[str] = ..., format: _Optional[_Union[SourceFormat, str]] = ..., columns: _Optional[_Mapping[str, str]] = ..., css_selector: _Optional[str] = ..., licence_id: _Optional[str] = ..., licence_url: _Optional[str] = ..., display_name: _Optional[str] = ..., attribute: _Optional[str] = ...) -> None: ...
 
 class CollectRequest(_message.Message):
     __slots__ = ("recipe", "source", "request_id")

@@ -1,0 +1,91 @@
+"""What a format reader is told, and the values it gives."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith.domain.errors import SourceUnusable
+from tunesmith.domain.records import Licence
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that is not collected. `reason` is a short snake_case word that is counted in the result."""
+
+    reason: str
+
+
+Row = Mapping[str, str] | Skipped
+"""Values by record field, or why there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One document and where in it the record fields are."""
+
+    path: Path
+    source: str
+    """How messages call the document."""
+    encoding: str
+    needed: tuple[str, ...]
+    """Fields that every record must have; the first is what a plain list fills."""
+    columns: Mapping[str, str]
+    """Field -> column or key, for the needed fields and all others that are to be collected."""
+    mapped: frozenset[str]
+    """Fields whose column the caller named."""
+    selector: str
+    attribute: str
+    max_field_chars: int
+    max_parsed_bytes: int
+    admit: Callable[[Licence], None]
+    """Told the licences that the content itself states; raises PermissionRefused."""
+
+    def lines(self) -> Iterator[str]:
+        """The document's lines with their ends as they are; SourceUnusable for one that is too long."""
+        limit = self.max_field_chars * 8
+        with self.path.open(encoding=self.encoding, newline="") as file:
+            number = 0
+            while line := file.readline(limit + 1):
+                number += 1
+                if len(line) > limit:
+                    raise self.unusable(
+                        f"line {number} is longer than {limit} characters; check that the format is right",
+                        reason="LINE_TOO_LONG",
+                    )
+                yield line
+
+    def head(self, num_chars: int = 4096) -> str:
+        """The first characters."""
+        with self.path.open(encoding=self.encoding, newline="") as file:
+            return file.read(num_chars)
+
+    def unusable(self, problem: str, *, reason: str, **metadata: str) -> SourceUnusable:
+        """The error for content that is not what was promised."""
+        return SourceUnusable(f"{self.source}: {problem}", reason=reason, metadata={"source": self.source} | metadata)
+
+    def missing_column(self, field: str, existing: Sequence[str], *, kind: str) -> SourceUnusable:
+        """The error for a `kind` (column, key) that does not exist, with those that do and the nearest."""
+        wanted = self.columns[field]
+        shown = ", ".join(repr(name[:60]) for name in existing[:20]) + (", …" if len(existing) > 20 else "")
+        folded = {name.casefold(): name for name in existing}
+        nearest = difflib.get_close_matches(wanted.casefold(), folded, n=1)
+        hint = f"; did you mean {folded[nearest[0]][:60]!r}?" if nearest else ""
+        return self.unusable(
+            f"there is no {kind} {wanted!r} for the field {field!r}; it has: {shown or 'none'}{hint} "
+            f"Say which one with columns, for example {field}={(folded[nearest[0]] if nearest else 'TITLE')[:60]!r}",
+            reason="COLUMN_MISSING",
+            column=wanted,
+            field=field,
+            existing=",".join(name[:60] for name in existing[:20]),
+        )
+
+
+def matching_name(wanted: str, existing: Sequence[str]) -> int | None:
+    """Index of the name that is `wanted`, else of the only one that is but for case and outer space; None if none."""
+    exact = [index for index, name in enumerate(existing) if name == wanted]
+    near = [index for index, name in enumerate(existing) if name.strip().casefold() == wanted.strip().casefold()]
+    found = exact or near
+    return found[0] if len(found) == 1 else None

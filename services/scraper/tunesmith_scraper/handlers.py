@@ -1,0 +1,286 @@
+"""Use cases of the scraper: check a request, collect a source into shards, keep an upload."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tunesmith.domain import keys
+from tunesmith.domain.errors import AlreadyExists, DataLoss, Interrupted, ResourceExhausted, SourceUnusable
+from tunesmith.domain.ids import canonical_json
+from tunesmith.domain.jobs import Progress, ProgressReporter
+from tunesmith.domain.records import Collection, Record
+from tunesmith.ports.clock import Clock, rfc3339
+from tunesmith.ports.store import Store
+from tunesmith.recipes import recipe_named
+from tunesmith_scraper.politeness import PoliteFetcher
+from tunesmith_scraper.settings import ScraperSettings, environment_name
+from tunesmith_scraper.sources import check_spec, rows_of
+from tunesmith_scraper.sources.base import Skipped, SourceSpec
+
+MAX_SHARD_RECORDS = 5_000
+MAX_SHARD_CHARS = 8 * 2**20
+"""A shard ends when its fields hold so many characters, so that long lyrics do not make shards of gigabytes.
+
+Only fields are counted: where shards end then follows from the record ids, and two attempts cut alike.
+"""
+
+_ROWS_BETWEEN_REPORTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class CollectRequest:
+    """One source to collect for one recipe."""
+
+    recipe: str
+    source: SourceSpec
+
+    def to_json(self) -> dict[str, Any]:
+        """The request as it is kept in a job."""
+        return {"recipe": self.recipe, "source": self.source.to_json()}
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> CollectRequest:
+        """The inverse of `to_json`."""
+        return CollectRequest(row["recipe"], SourceSpec.from_json(row["source"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The outcome of `collect`."""
+
+    collection: Collection
+    reused: bool
+    """Whether an equal collection existed already; then `collection` is that first one."""
+    skipped: Mapping[str, int]
+    """Number of rows left out, by reason. With `collection.num_records` it adds up to the rows that were read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as a job's result."""
+        return {"collection": self.collection.to_json(), "reused": self.reused, "skipped": dict(self.skipped)}
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> Collected:
+        """The inverse of `to_json`."""
+        return Collected(Collection.from_json(row["collection"]), row["reused"], dict(row["skipped"]))
+
+
+def validate(request: CollectRequest, *, settings: ScraperSettings, store: Store) -> None:
+    """Raise at once, without network, for a request that can never work.
+
+    UnknownRecipe; InvalidInput for an unknown scheme or format, a selector that is missing or cannot be read, columns
+    where there are none; PermissionRefused for a path outside the file roots, or a licence that may not be collected;
+    NotFound for a file or upload that does not exist.
+    """
+    check_spec(request.source, recipe_named(request.recipe), settings=settings, store=store)
+
+
+def collect(
+    request: CollectRequest,
+    *,
+    store: Store,
+    clock: Clock,
+    fetcher: PoliteFetcher,
+    settings: ScraperSettings,
+    report: ProgressReporter,
+    should_stop: Callable[[], bool],
+    scratch: Path,
+) -> Collected:
+    """Read the request's source and store its records as a collection.
+
+    The collection's id follows from the recipe, the source spec and the records in order, so that collecting equal
+    content again gives the collection that exists. The manifest is written last: whoever dies before leaves shards
+    that nothing points to. Memory does not grow with the number of records; they are spooled under `scratch`, which
+    must be an existing folder and is left as it was.
+
+    Raises what `validate` raises; SourceUnusable when the content is not what was promised or holds no record;
+    PermissionRefused (licence, robots.txt, address); ResourceExhausted past a limit; Unavailable and DeadlineExceeded
+    from the network; Interrupted soon after `should_stop()` turns true.
+    """
+    recipe = recipe_named(request.recipe)
+    check_spec(request.source, recipe, settings=settings, store=store)
+    skipped: Counter[str] = Counter()
+    report(Progress("fetch", message=request.source.url))
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="collect-") as folder:
+        with _Spool(Path(folder), request) as spool:
+            rows = rows_of(
+                request.source,
+                recipe,
+                store=store,
+                clock=clock,
+                fetcher=fetcher,
+                settings=settings,
+                scratch=Path(folder),
+            )
+            for number, row in enumerate(rows, start=1):
+                if isinstance(row, Skipped):
+                    skipped[row.reason] += 1
+                elif spool.num_records == settings.max_records:
+                    raise _too_many_records(request.source, settings)
+                else:
+                    spool.add(row)
+                if number == 1 or number % _ROWS_BETWEEN_REPORTS == 0:
+                    _stop_if_asked(should_stop, spool.num_records)
+                    report(Progress("read", done=spool.num_records, unit="records"))
+        if spool.num_records == 0:
+            raise _no_records(request.source, skipped)
+        report(Progress("store", done=0, total=spool.num_records, unit="records"))
+        collection, reused = _store(spool, request, store, rfc3339(clock.now()), should_stop)
+    report(Progress("done", done=collection.num_records, total=collection.num_records, unit="records"))
+    return Collected(collection, reused, dict(sorted(skipped.items())))
+
+
+def save_upload(store: Store, chunks: Iterable[bytes], *, max_bytes: int, scratch: Path) -> str:
+    """Keep uploaded bytes under their hex SHA-256 and return it; the same bytes again change nothing.
+
+    The bytes are spooled under `scratch`, so memory stays flat. ResourceExhausted past `max_bytes`, SourceUnusable
+    for an empty upload.
+    """
+    digest = hashlib.sha256()
+    size_bytes = 0
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="upload-") as folder:
+        path = Path(folder, "body")
+        with path.open("wb") as file:
+            for chunk in chunks:
+                size_bytes += len(chunk)
+                if size_bytes > max_bytes:
+                    raise ResourceExhausted(
+                        f"the upload is larger than {max_bytes} bytes; send less, "
+                        f"or raise {environment_name('max_upload_bytes')}",
+                        reason="UPLOAD_TOO_LARGE",
+                        metadata={"limit": str(max_bytes), "setting": environment_name("max_upload_bytes")},
+                    )
+                digest.update(chunk)
+                file.write(chunk)
+        if size_bytes == 0:
+            raise SourceUnusable("the upload is empty; send a file with at least one row", reason="SOURCE_EMPTY")
+        sha256 = digest.hexdigest()
+        if not store.exists(keys.upload(sha256)):
+            store.put_file(keys.upload(sha256), path)
+    return sha256
+
+
+class _Spool:
+    """Writes records to shard files and takes their hash on the way."""
+
+    def __init__(self, folder: Path, request: CollectRequest) -> None:
+        self._folder = folder
+        self._hash = hashlib.sha256(
+            canonical_json(["collection", 1, request.recipe, request.source.to_json(), MAX_SHARD_RECORDS])
+        )
+        self._file: BinaryIO | None = None
+        self._shard_records = 0
+        self._shard_chars = 0
+        self.paths: list[Path] = []
+        self.num_records = 0
+        self.licences: Counter[str] = Counter()
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    @property
+    def collection_id(self) -> str:
+        """The id of the records added so far."""
+        return f"col-{self._hash.hexdigest()[:16]}"
+
+    def add(self, record: Record) -> None:
+        """Append a record. Its licence is part of the hash: the same names under another licence are another thing."""
+        chars = sum(len(value) for value in record.fields.values())
+        full = self._shard_records == MAX_SHARD_RECORDS or self._shard_chars + chars > MAX_SHARD_CHARS
+        if self._file is None or (full and self._shard_records):
+            self._start_shard()
+        assert self._file is not None
+        licence = record.provenance.licence
+        self._hash.update(canonical_json([record.id, licence.id, licence.url]))
+        self._file.write(canonical_json(record.to_json()) + b"\n")
+        self._shard_records += 1
+        self._shard_chars += chars
+        self.num_records += 1
+        self.licences[licence.id] += 1
+
+    def _start_shard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        path = self._folder / f"shard-{len(self.paths):05d}.jsonl"
+        self._file = path.open("wb")
+        self.paths.append(path)
+        self._shard_records = self._shard_chars = 0
+
+
+def _store(
+    spool: _Spool, request: CollectRequest, store: Store, now: str, should_stop: Callable[[], bool]
+) -> tuple[Collection, bool]:
+    """Store shards, then the manifest; or give back the first manifest of equal content."""
+    manifest_key = keys.collection(request.recipe, spool.collection_id)
+    if store.exists(manifest_key):
+        return _stored_collection(store, manifest_key), True
+    collection = Collection(
+        id=spool.collection_id,
+        recipe=request.recipe,
+        source=request.source.display_name,
+        num_records=spool.num_records,
+        shards=tuple(
+            keys.record_shard(request.recipe, spool.collection_id, number) for number in range(len(spool.paths))
+        ),
+        licences=dict(sorted(spool.licences.items())),
+        created_at=now,
+    )
+    for key, path in zip(collection.shards, spool.paths, strict=True):
+        _stop_if_asked(should_stop, spool.num_records)
+        _create_if_absent(store, key, path.read_bytes())
+    if _create_if_absent(store, manifest_key, canonical_json(collection.to_json())):
+        return collection, False
+    return _stored_collection(store, manifest_key), True
+
+
+def _create_if_absent(store: Store, key: str, data: bytes) -> bool:
+    """Whether this call created it. What an earlier or parallel attempt stored stays: it holds the same records."""
+    try:
+        store.create(key, data)
+    except AlreadyExists:
+        return False
+    return True
+
+
+def _stored_collection(store: Store, key: str) -> Collection:
+    try:
+        return Collection.from_json(json.loads(store.get(key).data))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataLoss(
+            f"the collection manifest {key} is corrupt ({type(error).__name__}: {error}); delete it and collect again",
+            reason="CORRUPT_COLLECTION",
+            metadata={"key": key},
+        ) from error
+
+
+def _stop_if_asked(should_stop: Callable[[], bool], num_records: int) -> None:
+    if should_stop():
+        raise Interrupted(f"collecting was stopped after {num_records} records; nothing was published")
+
+
+def _too_many_records(spec: SourceSpec, settings: ScraperSettings) -> ResourceExhausted:
+    name = environment_name("max_records")
+    return ResourceExhausted(
+        f"{spec.url} has more than {settings.max_records} records; split the source, or raise {name}",
+        reason="TOO_MANY_RECORDS",
+        metadata={"limit": str(settings.max_records), "setting": name, "source": spec.url},
+    )
+
+
+def _no_records(spec: SourceSpec, skipped: Mapping[str, int]) -> SourceUnusable:
+    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "no rows"
+    return SourceUnusable(
+        f"{spec.url} gave no record ({counts}); check the column, key or selector",
+        reason="NO_RECORDS",
+        metadata={"source": spec.url} | {f"skipped.{reason}": str(count) for reason, count in skipped.items()},
+    )

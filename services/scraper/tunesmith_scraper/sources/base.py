@@ -1,0 +1,138 @@
+"""What every source kind has in common: the spec that names it, the document it yields, what it works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+from tunesmith.domain.errors import InvalidInput
+from tunesmith.domain.records import Licence
+from tunesmith.ports.clock import Clock
+from tunesmith.ports.store import Store
+from tunesmith_scraper.politeness import PoliteFetcher
+from tunesmith_scraper.settings import ScraperSettings
+
+Format = Literal["auto", "text", "csv", "json", "html"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """What to collect from, as a caller says it. Everything in it is part of the collection's identity."""
+
+    url: str
+    """`sample:genres`, `file:///…`, `upload:<sha256>`, `http(s)://…` or `musicbrainz:genres`."""
+    format: Format = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Record field -> column (CSV) or key (JSON). Needed fields that are not named are read from their own name;
+    other columns are collected only when they are named here."""
+    selector: str = ""
+    """CSS selector whose matches are the records (HTML)."""
+    attribute: str = ""
+    """Attribute of each match to take instead of its text (HTML)."""
+    licence: str = ""
+    """SPDX id that the caller vouches for; it overrides what the source states."""
+    licence_url: str = ""
+    name: str = ""
+    """Display name, recorded as the records' source; the URL when empty."""
+
+    @property
+    def display_name(self) -> str:
+        """What records give as their source."""
+        return self.name or self.url
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec by field name."""
+        return {
+            "url": self.url,
+            "format": self.format,
+            "columns": dict(self.columns),
+            "selector": self.selector,
+            "attribute": self.attribute,
+            "licence": self.licence,
+            "licence_url": self.licence_url,
+            "name": self.name,
+        }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> SourceSpec:
+        """The inverse of `to_json`; all but `url` may be missing. An unknown format raises InvalidInput."""
+        return SourceSpec(
+            url=row["url"],
+            format=format_named(row.get("format") or "auto"),
+            columns=dict(row.get("columns", {})),
+            selector=row.get("selector", ""),
+            attribute=row.get("attribute", ""),
+            licence=row.get("licence", ""),
+            licence_url=row.get("licence_url", ""),
+            name=row.get("name", ""),
+        )
+
+
+def format_named(value: str) -> Format:
+    """`value` as a Format; InvalidInput lists the known ones."""
+    for known in FORMATS:
+        if value == known:
+            return known
+    raise InvalidInput(
+        f"format {value[:40]!r} is unknown; known formats: {', '.join(FORMATS)}",
+        reason="UNKNOWN_FORMAT",
+        metadata={"value": value[:40], "known": ",".join(FORMATS)},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Bytes that a source gave, spooled to a file, and where they came from."""
+
+    path: Path
+    url: str
+    final_url: str
+    content_hash: str
+    """Hex SHA-256 of the (decompressed) bytes."""
+    fetched_at: str
+    licence: Licence
+    """What the source states before its content is read; id `unknown` when it states nothing."""
+    format: Format = "auto"
+    """The format where the source kind knows it."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Columns to collect when the spec names none."""
+    file_name: str = ""
+    """Where the format may be told from: the last part of the URL's path, or of the display name."""
+    content_type: str = ""
+    charset: str = ""
+    robots: str = "not-applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that is not collected. `reason` is a short snake_case word that is counted in the result."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What sources work with. `scratch` is a folder of the running collection, removed at its end."""
+
+    store: Store
+    clock: Clock
+    fetcher: PoliteFetcher
+    settings: ScraperSettings
+    scratch: Path
+    admit: Callable[[Licence], None]
+    """Raises PermissionRefused for a licence that may not be collected; called before bytes move where it can be."""
+
+
+class Source(Protocol):
+    """One kind of source."""
+
+    def check(self, spec: SourceSpec, *, settings: ScraperSettings, store: Store) -> None:
+        """Raise at once for a spec that cannot work: InvalidInput, NotFound or PermissionRefused. No network."""
+        ...
+
+    def documents(self, spec: SourceSpec, context: SourceContext) -> Iterator[Document]:
+        """The source's documents in order, each valid until the next is asked for."""
+        ...

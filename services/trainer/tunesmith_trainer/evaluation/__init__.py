@@ -1,0 +1,1 @@
+"""Judging: a candidate measured beside the base and the champion, as a report and as a page. No torch here."""

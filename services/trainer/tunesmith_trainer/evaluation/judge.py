@@ -1,0 +1,266 @@
+"""Judging a candidate: the same prompts and seeds for every subject, measured, gated, and kept as a report."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from tunesmith.domain.errors import Interrupted, Unsupported
+from tunesmith.domain.examples import Example
+from tunesmith.domain.ids import content_id
+from tunesmith.domain.jobs import Progress, ProgressReporter
+from tunesmith.domain.models import Measure, Report, Subject
+from tunesmith.domain.runs import Run
+from tunesmith.ports.clock import Clock, rfc3339
+from tunesmith.recipes.base import Recipe
+from tunesmith_trainer.evaluation.answers import Answer, KnownAnswers, read_answer, words_of
+from tunesmith_trainer.evaluation.copying import longest_copied_spans
+from tunesmith_trainer.evaluation.judged_model import JudgedModel
+from tunesmith_trainer.evaluation.measures import Measured, TrainingText, differences, measure_answers, measure_loss
+from tunesmith_trainer.evaluation.ngram import CharacterNgram, num_scored_chars
+from tunesmith_trainer.evaluation.twins import TwinIndex
+from tunesmith_trainer.evaluation.words import compression_ratio, distinct_words, word_entropy
+from tunesmith_trainer.gates import decide
+
+FIRST_SEED = 10_000
+"""Seed number of the first prompt, and the sampling seed of the first batch."""
+
+MAX_KEPT_SAMPLES = 500
+MAX_SAMPLE_CHARS = 4_000
+"""Bounds on what a report keeps of the answers, so that it stays a small object."""
+
+MAX_VALUES = 100
+"""Values an attribute of a distribution has at most, the commonest."""
+
+PROMPTS = "prompt"
+"""Key of `Report.samples` that holds the prompts."""
+DATA = "data"
+"""Key of `Report.distributions` that holds those of the training answers."""
+
+
+def verdicts_key(subject: str) -> str:
+    """Key of `Report.samples` that holds the verdicts on a subject's answers (`novel`, `known`, `cut_off`, ...)."""
+    return f"{subject}_verdict"
+
+
+def report_id(recipe: Recipe, run_id: str, champion_version: str) -> str:
+    """The id of the report that `judge` would make: the same question has the same report."""
+    settings = {
+        "judge": asdict(recipe.judge),
+        "generation": asdict(recipe.generation),
+        "gates": [asdict(gate) for gate in recipe.gates],
+    }
+    return content_id("rep", [recipe.name, run_id, champion_version, settings])
+
+
+def judge_prompts(recipe: Recipe, test_examples: Sequence[Example]) -> list[str]:
+    """The prompts that every subject answers.
+
+    Seed numbers from FIRST_SEED on; for a recipe whose `inputs_of_seed` raises Unsupported, the held-out prompts, from
+    the first again when they do not suffice.
+    """
+    num_samples = recipe.judge.num_samples
+    try:
+        return [recipe.prompt(recipe.inputs_of_seed(FIRST_SEED + i)) for i in range(num_samples)]
+    except Unsupported:
+        heldout = [example.prompt for example in test_examples]
+        return [heldout[i % len(heldout)] for i in range(num_samples)] if heldout else []
+
+
+def judge(
+    recipe: Recipe,
+    *,
+    subjects: Mapping[Subject, JudgedModel],
+    train_answers: Sequence[str],
+    test_examples: Sequence[Example],
+    catalogue: Collection[str],
+    base_seen: Collection[str],
+    run: Run,
+    model_version: str,
+    champion_version: str,
+    clock: Clock,
+    report: ProgressReporter,
+    should_stop: Callable[[], bool],
+) -> Report:
+    """Measure every subject on the same prompts, seeds and held-out rows, and decide the gates.
+
+    `base_seen` are answers that the base model's own pretraining text holds: held-out rows among them, or near-twins
+    of them, are left out of the loss, and the anchor `heldout_rows_seen_by_base` states their number. `catalogue` may
+    be empty; then novelty against it is not measured. A measure that is not a number is left out of the report.
+
+    All but `created_at` follows from the arguments. Raises Interrupted when `should_stop` says so; nothing is stored
+    here, so the next attempt begins anew.
+    """
+    assert {"base", "candidate"} <= subjects.keys(), "a candidate is judged beside its base"
+    assert ("champion" in subjects) == bool(champion_version), "the champion is judged if and only if there is one"
+
+    def check() -> None:
+        if should_stop():
+            raise Interrupted("judging was asked to stop; the next attempt begins anew")
+
+    prompts = judge_prompts(recipe, test_examples)
+    heldout = _held_out(recipe, test_examples, base_seen)
+    steps = _Steps(report, check, total=len(subjects) * (len(prompts) + 2 * len(heldout.examples)))
+
+    known = KnownAnswers.of(recipe, train_answers, catalogue)
+    training = TrainingText.of(recipe, train_answers, known)
+    five_gram = CharacterNgram.fit(train_answers, order=5)
+    texts = [example.answer for example in heldout.examples]
+    five_gram_bits = [five_gram.bits(text) for text in texts]
+
+    answers: dict[Subject, list[Answer]] = {}
+    measured: dict[Subject, Measured] = {}
+    for subject, model in subjects.items():
+        answers[subject] = _answers(recipe, subject, model, prompts, known, steps)
+        log_probs = _log_probs(recipe, subject, model, [(e.prompt, e.completion) for e in heldout.examples], steps)
+        bare = _log_probs(recipe, subject, model, [(e.prompt, e.answer) for e in heldout.examples], steps)
+        loss = measure_loss(texts, log_probs, bare, five_gram_bits, seed=FIRST_SEED)
+        measured[subject] = measure_answers(answers[subject], training, seed=FIRST_SEED, check=check).joined(loss)
+
+    metrics: dict[str, dict[str, Measure]] = {subject: dict(row.measures) for subject, row in measured.items()}
+    for subject, row in measured.items():
+        if subject != "candidate":
+            metrics["candidate"] |= differences(measured["candidate"], row, name=subject, seed=FIRST_SEED)
+    metrics = {subject: {k: m for k, m in row.items() if _is_number(m)} for subject, row in metrics.items()}
+
+    anchors = {
+        "five_gram_bits_per_char": sum(five_gram_bits) / max(1, sum(map(num_scored_chars, texts))),
+        "heldout_rows": float(len(texts)),
+        "heldout_rows_seen_by_base": float(heldout.num_seen),
+        "copied_share_of_heldout": _copied_share(recipe, texts, known),
+        "top_word_share_of_data": training.top_word_share,
+        **_anchors_of_data(training, train_answers, num_answers=sum(a.valid for a in answers["candidate"])),
+    }
+    samples: dict[str, tuple[str, ...]] = {PROMPTS: tuple(prompts[:MAX_KEPT_SAMPLES])}
+    for subject, rows in answers.items():
+        samples[subject] = tuple(a.text[:MAX_SAMPLE_CHARS] for a in rows[:MAX_KEPT_SAMPLES])
+        samples[verdicts_key(subject)] = tuple(a.verdict for a in rows[:MAX_KEPT_SAMPLES])
+
+    gates = decide(recipe.gates, metrics)
+    return Report(
+        id=report_id(recipe, run.id, champion_version),
+        recipe=recipe.name,
+        run_id=run.id,
+        dataset_id=run.dataset_id,
+        model_version=model_version,
+        champion_version=champion_version,
+        metrics=metrics,
+        anchors={name: value for name, value in anchors.items() if math.isfinite(value)},
+        samples=samples,
+        distributions=_distributions(recipe, answers, train_answers),
+        gates=gates,
+        passed=all(gate.passed for gate in gates),
+        created_at=rfc3339(clock.now()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    examples: list[Example]
+    num_seen: int
+
+
+@dataclass(slots=True)
+class _Steps:
+    """Progress over all subjects; also where a request to stop is noticed."""
+
+    report: ProgressReporter
+    check: Callable[[], None]
+    total: int
+    done: int = 0
+
+    def advance(self, by: int, message: str) -> None:
+        self.done += by
+        self.report(Progress("judge", self.done, self.total, "answers", message))
+        self.check()
+
+
+def _held_out(recipe: Recipe, test_examples: Sequence[Example], base_seen: Collection[str]) -> _HeldOut:
+    seen = TwinIndex.build(
+        [recipe.identity(text) for text in base_seen], similarity=recipe.curation.near_duplicate_similarity
+    )
+    unseen = [example for example in test_examples if seen.twin(recipe.identity(example.answer)) is None]
+    return _HeldOut(unseen[: recipe.judge.max_heldout_rows], len(test_examples) - len(unseen))
+
+
+def _answers(
+    recipe: Recipe, subject: str, model: JudgedModel, prompts: Sequence[str], known: KnownAnswers, steps: _Steps
+) -> list[Answer]:
+    answers: list[Answer] = []
+    for start in range(0, len(prompts), recipe.judge.batch_size):
+        batch = prompts[start : start + recipe.judge.batch_size]
+        sampled = model.sample(batch, recipe.generation, seed=FIRST_SEED + start)
+        answers += [read_answer(recipe, prompt, one, known) for prompt, one in zip(batch, sampled, strict=True)]
+        steps.advance(len(batch), f"the {subject} answers")
+    return answers
+
+
+def _log_probs(
+    recipe: Recipe, subject: str, model: JudgedModel, rows: Sequence[tuple[str, str]], steps: _Steps
+) -> list[float]:
+    log_probs: list[float] = []
+    for start in range(0, len(rows), recipe.judge.batch_size):
+        batch = rows[start : start + recipe.judge.batch_size]
+        found = model.completion_log_probs(batch)
+        assert len(found) == len(batch), f"{len(found)} log-probabilities for {len(batch)} rows"
+        log_probs += found
+        steps.advance(len(batch), f"the {subject} reads held-out answers")
+    return log_probs
+
+
+def _is_number(measure: Measure) -> bool:
+    return all(math.isfinite(x) for x in (measure.value, measure.low, measure.high))
+
+
+def _copied_share(recipe: Recipe, texts: Sequence[str], known: KnownAnswers) -> float:
+    identities = [recipe.identity(text) for text in texts]
+    spans = longest_copied_spans(identities, known.training)
+    shares = [span / len(text) for span, text in zip(spans, identities, strict=True) if text]
+    return sum(shares) / len(shares) if shares else math.nan
+
+
+def _anchors_of_data(training: TrainingText, train_answers: Sequence[str], *, num_answers: int) -> dict[str, float]:
+    """Diversity of as many training answers as there are valid answers, taken evenly from the whole set."""
+    num_rows = min(num_answers, len(train_answers))
+    rows = [i * len(train_answers) // num_rows for i in range(num_rows)]
+    words = [training.words[i] for i in rows]
+    return {
+        "word_entropy_of_data": word_entropy(words),
+        "distinct_words_of_data": distinct_words(words, vocabulary_size=training.vocabulary_size),
+        "compression_ratio_of_data": compression_ratio([train_answers[i] for i in rows]),
+    }
+
+
+def _distributions(
+    recipe: Recipe, answers: Mapping[Subject, Sequence[Answer]], train_answers: Sequence[str]
+) -> dict[str, dict[str, dict[str, int]]]:
+    texts = {str(subject): [a.text for a in rows if a.valid] for subject, rows in answers.items()}
+    texts[DATA] = list(train_answers)
+    longest = max((len(text) for rows in texts.values() for text in rows), default=0)
+    width = next(w for w in (1, 2, 5, 10, 20, 50, 100, 1_000, 10_000, 100_000, 1_000_000) if longest < w * MAX_VALUES)
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for name, rows in texts.items():
+        lengths = Counter(len(text) // width * width for text in rows)
+        counts = {"length": {str(length): lengths[length] for length in sorted(lengths)}}
+        for attribute in ("word", *_attributes(recipe, rows)):
+            counts[attribute] = _commonest(Counter(v for text in rows for v in _values(recipe, text, attribute)))
+        found[name] = counts
+    for subject, row in answers.items():
+        found[subject]["verdict"] = _commonest(Counter(a.verdict for a in row))
+    return found
+
+
+def _attributes(recipe: Recipe, texts: Sequence[str]) -> list[str]:
+    """Names of attributes other than words that the answers count under."""
+    return sorted({name for text in texts for name in recipe.attributes(text)} - {"word"})
+
+
+def _values(recipe: Recipe, text: str, attribute: str) -> set[str]:
+    values = words_of(recipe, text) if attribute == "word" else recipe.attributes(text).get(attribute, ())
+    return set(values)
+
+
+def _commonest(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_VALUES])

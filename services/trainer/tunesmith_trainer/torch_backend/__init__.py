@@ -1,0 +1,1 @@
+"""Everything of the trainer that needs PyTorch, beside `fingerprint`, which must not."""

@@ -1,0 +1,101 @@
+"""The consumer loop: one thread that hands events to handlers and never blocks on their failures."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from tunesmith.domain.errors import Conflict, TunesmithError
+from tunesmith.domain.events import Event
+from tunesmith.ports.bus import EventBus, Message, Subscription
+from tunesmith.ports.clock import Clock
+from tunesmith.telemetry import log_context
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 5
+"""Deliveries of one message before it becomes a dead letter."""
+FIRST_RETRY_S = 0.2
+REBUILD_AFTER_S = 1.0
+
+EventHandler = Callable[[Event], None]
+"""Accepts work within milliseconds. Must be idempotent: events come twice, late and out of order."""
+
+
+class ConsumerLoop:
+    """Feeds `handlers` (by event type) from `topics` as a member of `group`."""
+
+    def __init__(
+        self, *, bus: EventBus, clock: Clock, group: str, topics: Sequence[str], handlers: Mapping[str, EventHandler]
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._group = group
+        self._topics = topics
+        self._handlers = handlers
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name=f"consumer-{self._group}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the message it is handling, and leave the group."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                subscription = self._bus.subscribe(self._group, self._topics)
+                try:
+                    while not self._stopping.is_set():
+                        self.handle_batch(subscription)
+                finally:
+                    subscription.close()
+            except Exception:  # the consumer loop: whatever broke, a fresh subscription starts from what is committed
+                log.exception("consumer %s broke; it starts again in %s s", self._group, REBUILD_AFTER_S)
+                self._stopping.wait(REBUILD_AFTER_S)
+
+    def handle_batch(self, subscription: Subscription, *, timeout_s: float = 0.5) -> int:
+        """Poll once and handle what came; returns how many messages were done."""
+        done = 0
+        put_off: set[tuple[str, int]] = set()
+        for message in subscription.poll(timeout_s=timeout_s):
+            if (message.topic, message.partition) in put_off:
+                continue  # it comes again, after the one before it
+            if self._handle(subscription, message):
+                done += 1
+            else:
+                put_off.add((message.topic, message.partition))
+        return done
+
+    def _handle(self, subscription: Subscription, message: Message) -> bool:
+        """True when the message is done with, False when it and its partition wait for another attempt."""
+        if message.event is None:
+            subscription.dead_letter(message, error=f"undecodable: {message.decode_error}")
+            return True
+        handler = self._handlers.get(message.event.type)
+        with log_context(event_id=message.event.id):
+            try:
+                if handler is not None:
+                    handler(message.event)
+            except Exception as error:  # the consumer loop decides by count, not by kind
+                if message.attempt >= MAX_ATTEMPTS:
+                    log.exception("event given up after %s attempts", message.attempt)
+                    subscription.dead_letter(message, error=f"{type(error).__name__}: {error}")
+                    return True
+                log.warning("attempt %s to handle %s failed: %s", message.attempt, message.event.type, error)
+                subscription.retry_later(message, delay_s=FIRST_RETRY_S * 2 ** (message.attempt - 1))
+                return False
+            try:
+                subscription.commit(message)
+            except Conflict as error:
+                log.info("partition went to another member: %s", error)
+            except TunesmithError as error:
+                log.warning("offset was not committed, the event will come again: %s", error)
+        return True

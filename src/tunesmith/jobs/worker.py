@@ -1,0 +1,117 @@
+"""The worker's side of a job: runs in a process that may die at any instant."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.domain.errors import Conflict, Interrupted, TunesmithError
+from tunesmith.domain.events import JOB_FAILED
+from tunesmith.domain.jobs import Job, JobError, Progress
+from tunesmith.jobs.state import JobStore
+from tunesmith.ports.clock import Clock
+from tunesmith.status_codes import code_name_of
+from tunesmith.telemetry import log_context
+
+log = logging.getLogger(__name__)
+
+EXIT_INTERRUPTED = 75
+"""Asked to stop and saved what it had; the job is queued again (EX_TEMPFAIL of sysexits.h)."""
+EXIT_FENCED = 76
+"""Another attempt has taken over, or the job has ended; nothing was written."""
+
+PROGRESS_INTERVAL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job made: its result, and the events (type, subject, data) that are true from now on."""
+
+    result: Mapping[str, Any]
+    events: Sequence[tuple[str, str, Mapping[str, Any]]] = ()
+
+
+class WorkContext:
+    """What work may ask of its surroundings."""
+
+    def __init__(self, job: Job, jobs: JobStore, clock: Clock, stop: threading.Event) -> None:
+        self.job = job
+        self._jobs = jobs
+        self._clock = clock
+        self._stop = stop
+        self._next_report_s = 0.0
+        self._last: Progress | None = None
+
+    def report(self, progress: Progress) -> None:
+        """Publish live progress: the first and the last of a stage at once, others every PROGRESS_INTERVAL_S."""
+        now_s = self._clock.monotonic_s()
+        new_stage = self._last is None or self._last.stage != progress.stage
+        complete = progress.total > 0 and progress.done >= progress.total
+        self._last = progress
+        if now_s < self._next_report_s and not new_stage and not complete:
+            return
+        self._next_report_s = now_s + PROGRESS_INTERVAL_S
+        try:
+            self._jobs.write_progress(self.job.id, progress)
+        except TunesmithError as error:
+            log.warning("progress could not be written: %s", error)
+
+    def should_stop(self) -> bool:
+        """Whether the work should save and raise Interrupted."""
+        return self._stop.is_set()
+
+
+Work = Callable[[WorkContext], Outcome]
+
+
+def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Clock) -> int:
+    """Do one attempt of a job and write its outcome; returns the process's exit code.
+
+    A TunesmithError is the job's failure, recorded with its reason; any other exception ends the process with a
+    traceback in the launch's log, and the reconciler decides whether to try again.
+    """
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    # Ctrl-C reaches the whole foreground group; the server decides about its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with log_context(job_id=job_id):
+        try:
+            job = jobs.get(job_id)
+            if job.epoch != epoch or job.is_terminal:
+                return EXIT_FENCED
+            outcome = work(WorkContext(job, jobs, clock, stop))
+            _finish(jobs, job_id, epoch, phase="succeeded", result=outcome.result, events=outcome.events)
+        except Conflict as error:
+            log.warning("fenced off: %s", error)
+            return EXIT_FENCED
+        except Interrupted as error:
+            log.info("interrupted: %s", error)
+            return EXIT_INTERRUPTED
+        except TunesmithError as error:
+            log.error("%s: %s", error.reason, error.message)
+            failure = JobError(code_name_of(error), error.reason, error.message, error.metadata)
+            data = {
+                "job_id": job_id,
+                "kind": job.kind,
+                "code": failure.code,
+                "reason": failure.reason,
+                "message": failure.message[:1000],
+            }
+            try:
+                _finish(jobs, job_id, epoch, phase="failed", error=failure, events=[(JOB_FAILED, job_id, data)])
+            except Conflict:
+                return EXIT_FENCED
+    return 0
+
+
+def _finish(jobs: JobStore, job_id: str, epoch: int, **changes: Any) -> None:
+    def step(current: Job) -> Job:
+        if current.epoch != epoch or current.is_terminal:
+            raise Conflict(f"job {job_id} is at epoch {current.epoch} ({current.phase}), this attempt was {epoch}")
+        return jobs.step(current, **changes)
+
+    jobs.change(job_id, step)

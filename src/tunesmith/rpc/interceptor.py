@@ -1,0 +1,146 @@
+"""What happens around every call: identity, deadline, log context, and exceptions turned into statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from tunesmith.domain.errors import TunesmithError
+from tunesmith.rpc.errors import ERROR_DOMAIN, abort, status_of
+from tunesmith.telemetry import add_log_context
+
+log = logging.getLogger(__name__)
+
+DEFAULT_UNARY_DEADLINE_S = 60.0
+"""For callers who set none: without one a stuck call would hold its slot for ever."""
+DEFAULT_STREAM_DEADLINE_S = 6 * 3600.0
+
+if TYPE_CHECKING:
+    _ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
+else:
+    _ServerInterceptor = grpc.aio.ServerInterceptor
+
+_OPEN_METHODS = ("/grpc.health.", "/grpc.reflection.")
+
+
+class CallInterceptor(_ServerInterceptor):
+    """Wraps every method except health and reflection. `auth_token` empty: callers need none."""
+
+    def __init__(self, *, auth_token: str = "") -> None:
+        self._auth_token = auth_token
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Called by gRPC for each incoming call."""
+        handler: Any = await continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or method.startswith(_OPEN_METHODS):
+            return handler
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        allowed = self._is_allowed(str(metadata.get("authorization", "")))
+        if handler.response_streaming:
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            wrapped: Any = _stream(behaviour, method, allowed)
+        else:
+            make = (
+                grpc.stream_unary_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            wrapped = _unary(behaviour, method, allowed)
+        return make(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _is_allowed(self, authorization: str) -> bool:
+        if not self._auth_token:
+            return True
+        return hmac.compare_digest(authorization.encode(), f"Bearer {self._auth_token}".encode())
+
+
+def _unary(behaviour: Any, method: str, allowed: bool) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def call(request: Any, context: Any) -> Any:
+        add_log_context(rpc=method)
+        try:
+            _require(allowed)
+            async with asyncio.timeout(_deadline_s(context, DEFAULT_UNARY_DEADLINE_S)):
+                return await behaviour(request, context)
+        except Exception as error:  # noqa: BLE001  # the RPC boundary: nothing but a status leaves the process
+            await _fail(context, error, method)
+
+    return call
+
+
+def _stream(behaviour: Any, method: str, allowed: bool) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+        add_log_context(rpc=method)
+        try:
+            _require(allowed)
+            async with asyncio.timeout(_deadline_s(context, DEFAULT_STREAM_DEADLINE_S)):
+                async for message in behaviour(request, context):
+                    yield message
+        except Exception as error:  # noqa: BLE001  # the RPC boundary
+            await _fail(context, error, method)
+
+    return call
+
+
+class _Unauthenticated(Exception):
+    """The call's token is missing or wrong."""
+
+
+def _require(allowed: bool) -> None:
+    if not allowed:
+        raise _Unauthenticated
+
+
+def _deadline_s(context: Any, default_s: float) -> float:
+    remaining: float | None = context.time_remaining()
+    return default_s if remaining is None else min(remaining, default_s)
+
+
+async def _fail(context: Any, error: Exception, method: str) -> None:
+    if isinstance(error, TunesmithError):
+        log.info("%s answered %s: %s", method, error.reason, error.message)
+        await abort(context, status_of(error))
+    if isinstance(error, _Unauthenticated):
+        await abort(
+            context,
+            status_pb2.Status(
+                code=code_pb2.UNAUTHENTICATED,
+                message="send `authorization: Bearer TOKEN` with the server's TUNESMITH_AUTH_TOKEN",
+            ),
+        )
+    if isinstance(error, TimeoutError):
+        await abort(
+            context, status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED, message=f"{method} ran out of its time")
+        )
+    if isinstance(error, grpc.aio.AbortError | grpc.RpcError):
+        raise error
+    # The caller gets an id to quote; the text of an unexpected exception may hold secrets.
+    error_id = secrets.token_hex(6)
+    log.exception("unexpected error %s in %s", error_id, method)
+    info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=ERROR_DOMAIN, metadata={"error_id": error_id})
+    status = status_pb2.Status(
+        code=code_pb2.INTERNAL, message=f"unexpected error {error_id}; the server's log has its traceback"
+    )
+    status.details.add().Pack(info)
+    await abort(context, status)

@@ -1,0 +1,55 @@
+"""The main of a service process: `serve`, and `work JOB_ID EPOCH` for the worker of one job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from tunesmith.domain.errors import TunesmithError
+from tunesmith.jobs.worker import Work, run_worker
+from tunesmith.platform import Platform
+from tunesmith.rpc.hosting import BuildService, host
+from tunesmith.settings import Settings
+from tunesmith.telemetry import configure_logging
+
+log = logging.getLogger(__name__)
+
+BuildWorks = Callable[[Platform], Mapping[str, Work]]
+"""A service's work by job kind."""
+
+
+def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWorks) -> int:
+    """Run the process; returns its exit code. Wrong usage or settings print one line and return 2."""
+    try:
+        settings = Settings.read()
+        configure_logging(level=settings.log_level, log_format=settings.log_format)
+        match argv:
+            case [] | ["serve"]:
+                return asyncio.run(_serve(build, Platform.open(settings)))
+            case ["work", job_id, epoch] if epoch.isdigit():
+                platform = Platform.open(settings)
+                work = works(platform)
+                job = platform.jobs.get(job_id)
+                return run_worker(job_id, int(epoch), work[job.kind], jobs=platform.jobs, clock=platform.clock)
+            case _:
+                print(f"usage: python -m tunesmith_{name} [serve | work JOB_ID EPOCH]", file=sys.stderr)  # noqa: T201
+                return 2
+    except TunesmithError as error:
+        log.error("%s", error.message)
+        print(f"tunesmith_{name}: {error.message}", file=sys.stderr)  # noqa: T201
+        return 2
+
+
+async def _serve(build: BuildService, platform: Platform) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await host([build], platform, on_ready=lambda address: log.info("ready at %s", address), stop=stop)
+    finally:
+        platform.close()
+    return 0

@@ -1,0 +1,80 @@
+"""Settings that all processes share, from the environment (prefix TUNESMITH_) or given by the embedding program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tunesmith.domain.errors import InvalidSettings
+from tunesmith.telemetry import LogFormat
+
+_S = TypeVar("_S", bound=BaseSettings)
+
+
+class Settings(BaseSettings):
+    """URLs choose adapters. The defaults are the embedded mode: one folder, nothing else installed."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TUNESMITH_", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+
+    data: Path = Path(".tunesmith")
+    """Folder for everything that is kept: store, bus, checkpoints, caches, logs."""
+    store: str = ""
+    """Where artifacts are kept: `file:///folder`; empty for `store/` in the data folder."""
+    bus: str = ""
+    """Where events go: `sqlite:///file`; empty for `bus.sqlite` in the data folder."""
+    launcher: Literal["subprocess"] = "subprocess"
+    """How long work is started."""
+    llm: Literal["embedded"] = "embedded"
+    """What generates text."""
+    listen: str = "127.0.0.1:50400"
+    """Address to serve on; port 0 takes a free one. An address beyond loopback needs TLS, or `allow_insecure`."""
+    auth_token: str = Field(default="", repr=False)
+    """Token that every call must carry as `authorization: Bearer TOKEN`; empty for none."""
+    tls_cert: Path | None = None
+    """PEM certificate chain; with `tls_key` turns TLS on."""
+    tls_key: Path | None = None
+    """PEM private key."""
+    allow_insecure: bool = False
+    """Serve beyond loopback without TLS, where a proxy or mesh provides it."""
+    drain_s: float = Field(default=10.0, ge=0, le=3600)
+    """Seconds that running calls get to end, and workers to save, after SIGTERM."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is logged."""
+    log_format: LogFormat = "json"
+    """`json` for machines, `text` for people."""
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def read(cls, **given: object) -> Self:
+        """Settings from the environment, overridden by `given`; InvalidSettings names each wrong one."""
+        return read_settings(cls, **given)
+
+    def worker_env(self) -> dict[str, str]:
+        """The environment that gives a worker these settings."""
+        return {
+            f"TUNESMITH_{name.upper()}": str(value)
+            for name, value in self.model_dump().items()
+            if name in ("data", "store", "bus", "launcher", "llm", "log_level")
+        } | {"TUNESMITH_LOG_FORMAT": "text"}
+
+
+def read_settings(kind: type[_S], **given: object) -> _S:
+    """Make settings of `kind` from the environment and `given`; InvalidSettings names each wrong one and the fix."""
+    try:
+        return kind(**given)  # type: ignore[arg-type]  # pydantic validates
+    except ValidationError as error:
+        prefix = kind.model_config.get("env_prefix", "")
+        problems = [
+            f"{prefix}{'_'.join(str(part) for part in e['loc']).upper()}={str(e['input'])[:80]!r}: {e['msg']}"
+            for e in error.errors()
+        ]
+        raise InvalidSettings("wrong settings: " + "; ".join(problems)) from error
