@@ -155,9 +155,7 @@ def _plan(request: GenerateRequest, serving: Serving) -> Plan:
 
 
 async def _ask(attempt: Attempt, *, plan: Plan, served: Served, known: KnownIdentities, serving: Serving) -> Answer:
-    generation = await serving.language_model.generate(
-        attempt.prompt, attempt.parameters, adapter=served.adapter.name
-    )
+    generation = await serving.language_model.generate(attempt.prompt, attempt.parameters, adapter=served.adapter.name)
     return answer_of(generation, attempt, plan=plan, served=served, known=known)
 
 

@@ -13,9 +13,10 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from tunesmith.domain import keys
-from tunesmith.domain.errors import FailedPrecondition, NotFound, ResourceExhausted, TunesmithError
+from tunesmith.domain.errors import DataLoss, FailedPrecondition, NotFound, ResourceExhausted, TunesmithError
 from tunesmith.domain.ids import check_name
 from tunesmith.domain.models import Champion, ModelVersion
 from tunesmith.ports.clock import Clock
@@ -24,6 +25,8 @@ from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BASE = "base"
 """The name that asks for the base model without an adapter."""
@@ -106,6 +109,7 @@ class ModelTable:
         self._unloading: dict[str, asyncio.Task[None]] = {}
         self._refreshing: dict[str, _Refreshing] = {}
         self._backoff: dict[str, _Backoff] = {}
+        self._versions: dict[str, ModelVersion] = {}
         self._num_uses = 0
 
     def champion(self, recipe: str) -> Served | None:
@@ -126,7 +130,7 @@ class ModelTable:
         recipe_named(recipe)
         served = await self._served(recipe, model)
         name = served.adapter.name
-        await self._acquire(served.adapter)
+        await self._acquire(served.adapter, limited=model not in ("", CHAMPION))
         try:
             yield served
         finally:
@@ -230,7 +234,7 @@ class ModelTable:
             return old
         try:
             new = _served_version(await asyncio.to_thread(self._read_version, recipe, alias.version))
-            await self._acquire(new.adapter)
+            await self._acquire(new.adapter, limited=False)
         except TunesmithError:
             self._back_off(recipe, alias.version)
             raise
@@ -254,10 +258,15 @@ class ModelTable:
         delay_s = min(before.delay_s * 2, MAX_RETRY_DELAY_S) if before is not None and again else 1.0
         self._backoff[recipe] = _Backoff(version, delay_s, self._clock.monotonic_s() + delay_s)
 
-    async def _acquire(self, adapter: Adapter) -> None:
-        """Take a lease on `adapter`, loading it first if need be. Whoever comes while it loads waits for the same load."""
+    async def _acquire(self, adapter: Adapter, *, limited: bool) -> None:
+        """Take a lease on `adapter`, loading it first if need be; whoever comes while it loads waits for the same load.
+
+        `limited` adapters share the places beside the champions'.
+        """
         entry = self._entries.get(adapter.name)
         if entry is None:
+            if limited:
+                self._make_place(adapter.name)
             entry = _Entry(adapter, asyncio.create_task(self._load(adapter)))
             self._entries[adapter.name] = entry
         # The lease begins before the load ends, so that the entry cannot be collected between the two.
@@ -270,6 +279,18 @@ class ModelTable:
             entry.num_leases -= 1
             self._collect()
             raise
+
+    def _make_place(self, name: str) -> None:
+        """Let the least recently used idle version go when all places are taken; ResourceExhausted if none is idle."""
+        self._collect(keep=self._max_loaded_adapters - 1)
+        num_taken = sum(1 for entry in self._entries.values() if not entry.num_pointers and not entry.retired)
+        if num_taken >= self._max_loaded_adapters:
+            raise ResourceExhausted(
+                f"model version {name} cannot be loaded: {num_taken} other versions are in use and the limit is "
+                f"{self._max_loaded_adapters}; try again, or raise TUNESMITH_GENERATOR_MAX_LOADED_ADAPTERS",
+                reason="TOO_MANY_VERSIONS",
+                metadata={"version": name, "limit": str(self._max_loaded_adapters)},
+            )
 
     async def _load(self, adapter: Adapter) -> None:
         try:
@@ -286,12 +307,13 @@ class ModelTable:
             raise
 
     def _collect(self, *, keep: int | None = None) -> Sequence[asyncio.Task[None]]:
-        """Begin to unload what nobody needs: retired champions at once, others beyond the `keep` last used."""
-        keep = self._max_loaded_adapters if keep is None else keep
+        """Begin to unload what nobody needs: retired champions at once, others but for `keep` (all), oldest first."""
         idle = [e for e in self._entries.values() if not e.num_leases and not e.num_pointers and e.loading.done()]
-        idle.sort(key=lambda entry: entry.last_used, reverse=True)
-        waiting = [entry for entry in idle if not entry.retired]
-        going = [entry for entry in idle if entry.retired] + waiting[keep:]
+        going = [entry for entry in idle if entry.retired]
+        if keep is not None:
+            unretired = [entry for entry in self._entries.values() if not entry.num_pointers and not entry.retired]
+            waiting = sorted((e for e in idle if not e.retired), key=lambda entry: entry.last_used)
+            going += waiting[: max(0, len(unretired) - keep)]
         return [self._begin_unload(entry) for entry in going]
 
     def _begin_unload(self, entry: _Entry) -> asyncio.Task[None]:
@@ -309,19 +331,34 @@ class ModelTable:
 
     def _read_alias(self, recipe: str) -> Champion | None:
         try:
-            return Champion.from_json(json.loads(self._store.get(keys.champion(recipe)).data))
+            return self._read(keys.champion(recipe), Champion.from_json)
         except NotFound:
             return None
 
     def _read_version(self, recipe: str, version: str) -> ModelVersion:
+        key = keys.model_version(recipe, version)
+        # Versions never change, so that what was read once need not be read again.
+        if known := self._versions.get(key):
+            return known
         try:
-            return ModelVersion.from_json(json.loads(self._store.get(keys.model_version(recipe, version)).data))
+            read = self._read(key, ModelVersion.from_json)
         except NotFound:
             raise NotFound(
                 f"recipe {recipe} has no model version {version}; list them with `tunesmith models {recipe}`",
                 reason="MODEL_VERSION_NOT_FOUND",
                 metadata={"recipe": recipe, "version": version},
             ) from None
+        self._versions[key] = read
+        return read
+
+    def _read(self, key: str, parse: Callable[[Any], T]) -> T:
+        data = self._store.get(key).data
+        try:
+            return parse(json.loads(data))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataLoss(
+                f"object {key} is corrupt ({error!r}); restore it, or promote again", metadata={"key": key}
+            ) from error
 
 
 def bare_base(base_model: str, base_fingerprint: str) -> Adapter:

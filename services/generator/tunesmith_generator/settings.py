@@ -24,7 +24,7 @@ class GeneratorSettings(BaseSettings):
     """The largest max_new_tokens that a request may ask for."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
     """Longer prompts are refused, because reading one prompt holds up everyone for one step."""
-    max_loaded_adapters: int = Field(default=4, ge=1)
+    max_loaded_adapters: int = Field(default=8, ge=1)
     """Model versions kept loaded beside the champions, for requests that name a version."""
     max_loaded_bases: int = Field(default=2, ge=1)
     """Base models in memory at once; two let a champion on a new base replace one on an old base without a gap."""

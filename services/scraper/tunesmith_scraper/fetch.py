@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import hashlib
 import logging
+import math
 import random
 import re
 import ssl
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import BinaryIO
@@ -157,7 +159,7 @@ class Fetcher:
                         if target is None:
                             return self._read(first, response, sink, limit_bytes, accept)
                 except _NETWORK_ERRORS as error:
-                    raise self._network_failure(url, error, deadline) from error
+                    raise _network_failure(error, deadline) from error
                 num_redirects += 1
                 if num_redirects > settings.max_redirects:
                     raise SourceUnusable(
@@ -237,27 +239,13 @@ class Fetcher:
         if gzip and not decoder.eof:
             raise _Again("its gzip data is cut off")
 
-    def _network_failure(self, url: httpx.URL, error: Exception, deadline: Deadline) -> Exception:
-        """What a network error means: a bad certificate and a passed deadline are final, all else may be tried again."""
-        if isinstance(error.__cause__, ssl.SSLError):
-            return SourceUnusable(
-                f"{url} cannot be reached securely: {error.__cause__}; "
-                "check the address, or download the file yourself and upload it",
-                reason="TLS_FAILED",
-                metadata={"url": str(url)},
-            )
-        if isinstance(error, httpcore.TimeoutException) and deadline.passed():
-            return deadline.exceeded()
-        what = str(error) or type(error).__name__
-        return _Again(f"no answer in time ({what})" if isinstance(error, httpcore.TimeoutException) else what)
-
     def _wait_s(self, error: _Again, attempt: int) -> float | None:
         """Seconds until the next attempt; None to give up."""
         if attempt >= self._settings.max_attempts:
             return None
         if error.retry_after_s is not None:
             return error.retry_after_s if error.retry_after_s <= self._settings.max_retry_wait_s else None
-        longest_s = min(self._settings.backoff_s * 2 ** (attempt - 1), self._settings.max_retry_wait_s)
+        longest_s = min(self._settings.backoff_s * math.ldexp(1.0, attempt - 1), self._settings.max_retry_wait_s)
         return longest_s * (0.5 + 0.5 * self._uniform())
 
     def _given_up(self, url: str, error: _Again, attempt: int) -> Unavailable:
@@ -324,6 +312,14 @@ class _Body(httpx.SyncByteStream):
         self._response.close()
 
 
+def _network_failure(error: Exception, deadline: Deadline) -> Exception:
+    """What a network error means: a passed deadline is final, all else may be tried again."""
+    if isinstance(error, httpcore.TimeoutException) and deadline.passed():
+        return deadline.exceeded()
+    what = str(error) or type(error).__name__
+    return _Again(f"no answer in time ({what})" if isinstance(error, httpcore.TimeoutException) else what)
+
+
 def checked_url(text: str) -> httpx.URL:
     """`text` as an http(s) URL that may be fetched, without its fragment; InvalidInput says what is wrong with it."""
     shown = text[:200]
@@ -340,6 +336,8 @@ def checked_url(text: str) -> httpx.URL:
         raise _refused_url(shown, "it names no host")
     if url.userinfo:
         raise _refused_url(url.copy_with(username=None, password=None), "it carries a user name or password; remove it")
+    if port is not None and port > 65535:
+        raise _refused_url(shown, f"port {port} does not exist")
     if port is not None and port not in (80, 443) and port < 1024:
         raise _refused_url(shown, f"port {port} is another service's; use 80, 443 or one from 1024")
     return url.copy_with(fragment=None)
@@ -396,10 +394,10 @@ def _retry_after_s(response: httpx.Response, clock: Clock) -> float | None:
     """The wait that the server asks for, in seconds; None when it asks for none that can be read."""
     value = response.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value[:9])
+        return float(value)
     try:
-        moment = parsedate_to_datetime(value)
-        return max(0.0, float((moment - clock.now()).total_seconds()))
+        left: timedelta = parsedate_to_datetime(value) - clock.now()
+        return max(0.0, left.total_seconds())
     except (ValueError, TypeError):
         return None
 

@@ -19,10 +19,11 @@ from tunesmith.domain.records import Collection, Record
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
+from tunesmith_scraper.formats.layout import Skipped
 from tunesmith_scraper.politeness import PoliteFetcher
 from tunesmith_scraper.settings import ScraperSettings, environment_name
 from tunesmith_scraper.sources import check_spec, rows_of
-from tunesmith_scraper.sources.base import Skipped, SourceSpec
+from tunesmith_scraper.sources.base import SourceSpec
 
 MAX_SHARD_RECORDS = 5_000
 MAX_SHARD_CHARS = 8 * 2**20

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import httpcore
 
-from tunesmith.domain.errors import DeadlineExceeded, PermissionRefused
+from tunesmith.domain.errors import DeadlineExceeded, PermissionRefused, SourceUnusable
 from tunesmith.ports.clock import Clock
 from tunesmith_scraper.settings import environment_name
 
@@ -201,11 +201,18 @@ class _BoundedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        bounded_s = self._deadline.bound(timeout)
-        return _BoundedStream(
-            self._stream.start_tls(ssl_context, server_hostname, bounded_s),
-            self._deadline,
-        )
+        try:
+            stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.bound(timeout))
+        except httpcore.ConnectError as error:
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise SourceUnusable(
+                    f"the certificate of {server_hostname} is not valid: {error.__cause__.verify_message}; "
+                    "check the address, or download the file yourself and upload it",
+                    reason="CERTIFICATE_INVALID",
+                    metadata={"host": server_hostname or ""},
+                ) from error
+            raise
+        return _BoundedStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)

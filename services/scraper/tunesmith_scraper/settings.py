@@ -69,7 +69,7 @@ class ScraperSettings(BaseSettings):
     max_parsed_bytes: int = Field(default=32 * 2**20, ge=1024)
     """Largest HTML page or JSON array: these are parsed in memory, at several times their size."""
     max_field_chars: int = Field(default=131_072, ge=16, le=131_072)
-    """Longest value of one field, and longest line of a text list. The csv module stops at 131,072."""
+    """Longest value of one field (a line may be 8 times as long). The csv module stops at 131,072."""
     max_records: int = Field(default=1_000_000, ge=1)
     """Most records that one collection may hold."""
     max_redirects: int = Field(default=5, ge=0, le=20)

@@ -203,24 +203,23 @@ class LocalStore:
             os.close(folder)
 
     @contextmanager
-    def _opened(self, key: str) -> Iterator[BinaryIO]:
+    def _opened(self, key: str) -> Iterator[io.BufferedReader]:
         """The object's file for reading; NotFound when there is none."""
         *folders, name = check_key(key).split("/")
         try:
             with self._folder(folders) as folder:
                 # Not blocking: opening a FIFO that someone put here must not hang.
-                descriptor = os.open(
-                    name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder
-                )
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise _not_found(key) from error
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise _symbolic_link(key) from error
             raise
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _not_found(key)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _not_found(key)
+        with os.fdopen(descriptor, "rb") as file:
             yield file
 
     @contextmanager

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
 import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -60,24 +65,26 @@ class SubprocessLauncher:
         _check_command(argv, env)
         if home.exists():
             return
+        draft = self._folder / f".new-{uuid4().hex}"
         try:
-            with self._drafted() as (draft, lock, watch):
-                try:
-                    draft.rename(home)
-                except OSError as error:
-                    if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                        return
-                    raise
+            draft.mkdir()
+            with (draft / "lock").open("xb") as lock, (draft / "watch").open("xb") as watch:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                fcntl.flock(watch, fcntl.LOCK_EX)
+                if not _rename_unless_taken(draft, home):
+                    return
                 _sync_folder(self._folder)
                 try:
-                    self._start(home, argv, env, lock=lock, watch=watch)
+                    _start(home, argv, env, lock=lock.fileno(), watch=watch.fileno())
                 except BaseException:
                     self._discard(home)
                     raise
         except OSError as error:
-            if error.errno in _NEVER_RUNS and error.filename in (argv[0], argv[0].encode()):
+            if error.errno in _NEVER_RUNS and error.filename == argv[0]:
                 raise InvalidInput(f"the program {argv[0]!r} cannot be started: {error.strerror}") from error
             raise Unavailable(f"{name} cannot be started now: {error}", metadata={"name": name}) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
     def status(self, name: str) -> LaunchStatus:
         """What is known of `name`; also keeps its log bounded."""
@@ -96,14 +103,14 @@ class SubprocessLauncher:
 
     def stop(self, name: str, *, grace_s: float) -> None:
         """SIGTERM to the process group, SIGKILL after `grace_s`; returns when it is gone."""
-        for signal_number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _KILL_TIMEOUT_S)):
-            if self._is_gone(name):
-                return
-            _signal(self._home(name), signal_number)
+        for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _KILL_TIMEOUT_S)):
             deadline_s = time.monotonic() + patience_s
-            while time.monotonic() < deadline_s:
-                if self._is_gone(name):
-                    return
+            told = False
+            while not self._is_gone(name):
+                # Nobody may be there to be told yet, when another thread is just starting it.
+                told = told or _signal(self._home(name), number)
+                if time.monotonic() >= deadline_s:
+                    break
                 time.sleep(_POLL_S)
         if not self._is_gone(name):
             raise Unavailable(f"{name} did not end {_KILL_TIMEOUT_S:.0f} s after SIGKILL; it may hang in the kernel")
@@ -111,9 +118,8 @@ class SubprocessLauncher:
     def names(self, prefix: str = "") -> Sequence[str]:
         """Names of launches that were not forgotten, sorted."""
         with os.scandir(self._folder) as entries:
-            return sorted(
-                entry.name for entry in entries if not entry.name.startswith(".") and entry.name.startswith(prefix)
-            )
+            names = [entry.name for entry in entries if entry.is_dir()]
+        return sorted(name for name in names if name.startswith(prefix) and not name.startswith("."))
 
     def forget(self, name: str) -> None:
         """Remove the folder; FailedPrecondition while it is running."""
@@ -128,17 +134,207 @@ class SubprocessLauncher:
         home = self._home(name)
         return not (_is_held(home / "watch") or _is_held(home / "lock"))
 
-    @contextmanager
-    def _drafted(self) -> Iterator[tuple[Path, int, int]]:
-        """A launch folder not yet in place, with both locks held; closes what `_start` did not take over."""
-        draft = self._folder / f".new-{uuid4().hex}"
-        draft.mkdir()
-        held: list[int] = []
-        try:
-            held.append(_hold(draft / "lock"))
-            held.append(os.dup(_hold(draft / "watch")))
-            yield draft, held[0], held[1]
-        finally:
-            for descriptor in held:
+    def _discard(self, home: Path) -> None:
+        """Remove a launch folder in one step for everyone who looks."""
+        gone = self._folder / f".gone-{uuid4().hex}"
+        with suppress(FileNotFoundError):
+            home.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed launcher left half made or half removed."""
+        oldest_s = time.time() - _STALE_AFTER_S
+        for path in self._folder.glob(".gone-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self._folder.glob(".new-*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest_s:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_command(argv: Sequence[str], env: Mapping[str, str]) -> None:
+    if not argv or not argv[0]:
+        raise InvalidInput("a launch needs a program: argv is empty")
+    if any("\0" in text for text in (*argv, *env, *env.values())):
+        raise InvalidInput("a launch's arguments and environment must not contain NUL characters")
+    for name in env:
+        if not name or "=" in name:
+            raise InvalidInput(f"{name!r} cannot be the name of an environment variable")
+
+
+def _rename_unless_taken(draft: Path, home: Path) -> bool:
+    """Rename a folder; False when `home` exists (it is never empty, so it is never replaced)."""
+    try:
+        draft.rename(home)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return False
+        raise
+    return True
+
+
+def _start(home: Path, argv: Sequence[str], env: Mapping[str, str], *, lock: int, watch: int) -> None:
+    """Start the child, note who it is, and leave a thread waiting for its end."""
+    with (home / "log").open("ab") as output:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **env},
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+    watch = os.dup(watch)
+    try:
+        (home / "process.json").write_text(json.dumps({"pid": process.pid, "started": _started(process.pid)}))
+        threading.Thread(target=_wait, args=(home, process, watch), name=f"wait-{home.name}", daemon=True).start()
+    except (OSError, RuntimeError) as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(watch)
+        raise Unavailable(f"{home.name} cannot be started now: {error}") from error
+
+
+def _wait(home: Path, process: subprocess.Popen[bytes], watch: int) -> None:
+    """Wait for the child, end what is left of its group, and write down its exit code."""
+    try:
+        if hasattr(os, "waitid"):
+            # Until it is reaped its pid, which is also the group's id, cannot be used again.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        _record_exit(home, process.wait())
+    except OSError as error:
+        log.error("how %s ended could not be recorded: %s", home.name, error)
+    finally:
+        process.poll()
+        os.close(watch)
+
+
+def _signal(home: Path, number: int) -> bool:
+    """Signal the launch's process group, and holders of its lock outside the group; whether anyone was signalled."""
+    leader = _leader(home)
+    told = False
+    if leader is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(leader, number)
+            told = True
+    for pid in _holders(home):
+        with suppress(OSError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                # Looked at again: now that there is a descriptor, the pid cannot come to mean another process.
+                if os.getpgid(pid) != leader and _holds(pid, home):
+                    signal.pidfd_send_signal(descriptor, number)
+                    told = True
+            finally:
                 os.close(descriptor)
-            shutil.rmtree(draft, ignore_errors=True)
+    return told
+
+
+def _leader(home: Path) -> int | None:
+    """The child's pid, if it is noted and still means the child."""
+    try:
+        noted = json.loads((home / "process.json").read_text())
+    except (OSError, ValueError):
+        return None
+    pid = int(noted["pid"])
+    return pid if noted["started"] and _started(pid) == noted["started"] else None
+
+
+def _started(pid: int) -> str:
+    """When a process started, in whatever unit tells two processes with one pid apart; empty when it is gone."""
+    if sys.platform == "linux":
+        try:
+            # The second field is the program's name in brackets, with anything in it; the 22nd is the start time.
+            return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+        except OSError:
+            return ""
+    listed = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return listed.stdout.strip()
+
+
+def _holders(home: Path) -> Iterator[int]:
+    """Processes that hold the launch's lock; only Linux tells."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        if _holds(int(entry.name), home):
+            yield int(entry.name)
+
+
+def _holds(pid: int, home: Path) -> bool:
+    """Whether a process is of this launch. One that has `watch` open too is the launcher, or not the program yet."""
+    opened = set()
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                opened.add(str(descriptor.readlink()))
+    return str(home / "lock") in opened and str(home / "watch") not in opened
+
+
+def _is_held(path: Path) -> bool:
+    """Whether some process holds the lock. Looking takes a shared lock for an instant, which disturbs nobody."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _read_exit(home: Path) -> int | None:
+    try:
+        return int((home / "exit").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _read_log(path: Path) -> str:
+    """The last lines of a log, after cutting it if it has grown too long."""
+    try:
+        _bound_log(path)
+        with path.open("rb") as file:
+            size_bytes = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size_bytes - LOG_TAIL_BYTES))
+            tail = file.read(LOG_TAIL_BYTES)
+    except FileNotFoundError:
+        return ""
+    if size_bytes > LOG_TAIL_BYTES and b"\n" in tail[:-1]:
+        tail = tail.partition(b"\n")[2]
+    # Replacement characters are longer than the bytes they stand for.
+    return tail.decode(errors="replace").encode()[-LOG_TAIL_BYTES:].decode(errors="ignore")
+
+
+def _bound_log(path: Path) -> None:
+    """Cut a long log down to its end. The child appends, so it goes on after that; a line in between may get lost."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC), "rb+", buffering=0) as file:
+        size_bytes = file.seek(0, os.SEEK_END)
+        if size_bytes <= MAX_LOG_BYTES:
+            return
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.seek(size_bytes - KEPT_LOG_BYTES)
+            kept = file.read(KEPT_LOG_BYTES)
+            file.truncate(0)
+            file.write(kept)
+
+
+def _record_exit(home: Path, exit_code: int) -> None:
+    """Write `exit`, durably and in one step."""
+    partial = home / ".exit.new"
+    with partial.open("w") as file:
+        file.write(str(exit_code))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(home / "exit")
+    _sync_folder(home)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -127,7 +127,8 @@ class Run:
     num_rows_dropped: int
     """Rows longer than max_length."""
     train_loss: float
-    validation_loss: float
+    validation_loss: float | None
+    """Of the adapter; None without validation rows."""
     created_at: str
 
     def to_json(self) -> dict[str, Any]:

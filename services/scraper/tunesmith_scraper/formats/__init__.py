@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-from tunesmith.domain.records import Licence
 from tunesmith_scraper.formats import delimited, html_page, json_rows, text_list
-from tunesmith_scraper.formats.detection import format_of
-from tunesmith_scraper.formats.encoding import checked_encoding
-from tunesmith_scraper.formats.layout import Layout
-from tunesmith_scraper.settings import ScraperSettings
+from tunesmith_scraper.formats.layout import Format, Layout, Row
+
+_READERS = {"text": text_list.rows, "csv": delimited.rows, "json": json_rows.rows, "html": html_page.rows}
+
+
+def rows(layout: Layout, format: Format) -> Iterator[Row]:
+    """The document's rows in order; `format` is not `auto`."""
+    return _READERS[format](layout)

@@ -33,7 +33,9 @@ _OF_MEDIA_TYPE: dict[str, Format] = {
     "text/html": "html",
     "application/xhtml+xml": "html",
 }
-_HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_HTML = re.compile(
+    r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
 _JSON = re.compile(r"\s*(\[\s*[\[{\"\]\d-]|\{\s*[\"}])")
 
 

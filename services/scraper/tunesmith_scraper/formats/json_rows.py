@@ -17,6 +17,9 @@ def rows(layout: Layout) -> Iterator[Row]:
     items = _array_items(layout) if layout.head().lstrip().startswith("[") else _line_items(layout)
     checked_keys = False
     for where, item in items:
+        if isinstance(item, Skipped):
+            yield item
+            continue
         if isinstance(item, dict) and not checked_keys:
             for field in layout.needed:
                 if matching_name(layout.columns[field], list(item)) is None:
@@ -78,7 +81,7 @@ def _line_items(layout: Layout) -> Iterator[tuple[str, object]]:
     for number, line in enumerate(layout.lines(), start=1):
         text = line.strip()
         if not text:
-            yield f"line {number}", None
+            yield f"line {number}", Skipped("blank_line")
             continue
         item, end = _decoded(layout, text, 0, f"line {number}")
         if text[end:].strip():

@@ -6,9 +6,14 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
-from tunesmith.domain.errors import SourceUnusable
+from tunesmith.domain.errors import ResourceExhausted, SourceUnusable
 from tunesmith.domain.records import Licence
+from tunesmith_scraper.settings import environment_name
+
+Format = Literal["auto", "text", "csv", "json", "html"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,14 @@ class Layout:
     """Fields whose column the caller named."""
     selector: str
     attribute: str
-    max_field_chars: int
+    max_line_chars: int
     max_parsed_bytes: int
     admit: Callable[[Licence], None]
     """Told the licences that the content itself states; raises PermissionRefused."""
 
     def lines(self) -> Iterator[str]:
         """The document's lines with their ends as they are; SourceUnusable for one that is too long."""
-        limit = self.max_field_chars * 8
+        limit = self.max_line_chars
         with self.path.open(encoding=self.encoding, newline="") as file:
             number = 0
             while line := file.readline(limit + 1):
@@ -66,16 +71,27 @@ class Layout:
         """The error for content that is not what was promised."""
         return SourceUnusable(f"{self.source}: {problem}", reason=reason, metadata={"source": self.source} | metadata)
 
+    def too_large_to_parse(self, size_bytes: int, *, fix: str) -> ResourceExhausted:
+        """The error for a document that is parsed in memory and too large for that."""
+        setting = environment_name("max_parsed_bytes")
+        return ResourceExhausted(
+            f"{self.source} is {size_bytes} bytes large, and at most {self.max_parsed_bytes} are parsed in memory; "
+            f"{fix}, or raise {setting}",
+            reason="TOO_LARGE_TO_PARSE",
+            metadata={"source": self.source, "limit": str(self.max_parsed_bytes), "setting": setting},
+        )
+
     def missing_column(self, field: str, existing: Sequence[str], *, kind: str) -> SourceUnusable:
         """The error for a `kind` (column, key) that does not exist, with those that do and the nearest."""
         wanted = self.columns[field]
         shown = ", ".join(repr(name[:60]) for name in existing[:20]) + (", …" if len(existing) > 20 else "")
         folded = {name.casefold(): name for name in existing}
         nearest = difflib.get_close_matches(wanted.casefold(), folded, n=1)
-        hint = f"; did you mean {folded[nearest[0]][:60]!r}?" if nearest else ""
+        guess = folded[nearest[0]][:60] if nearest else ""
+        hint = f" Did you mean {guess!r}?" if guess else ""
         return self.unusable(
-            f"there is no {kind} {wanted!r} for the field {field!r}; it has: {shown or 'none'}{hint} "
-            f"Say which one with columns, for example {field}={(folded[nearest[0]] if nearest else 'TITLE')[:60]!r}",
+            f"there is no {kind} {wanted!r} for the field {field!r}; there are: {shown or 'none'}.{hint} "
+            f"Say which one to take with columns, for example {field}={guess or 'Genre'!r}",
             reason="COLUMN_MISSING",
             column=wanted,
             field=field,

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 from tunesmith.domain.errors import InvalidInput
 from tunesmith.domain.records import Licence
 from tunesmith.ports.clock import Clock
 from tunesmith.ports.store import Store
+from tunesmith_scraper.formats.layout import FORMATS
+from tunesmith_scraper.formats.layout import Format as Format
 from tunesmith_scraper.politeness import PoliteFetcher
 from tunesmith_scraper.settings import ScraperSettings
-
-Format = Literal["auto", "text", "csv", "json", "html"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +103,6 @@ class Document:
     content_type: str = ""
     charset: str = ""
     robots: str = "not-applicable"
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A row that is not collected. `reason` is a short snake_case word that is counted in the result."""
-
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -14,6 +15,11 @@ NOVEL, KNOWN, NEAR_TWIN, IN_CATALOGUE, CUT_OFF = "novel", "known", "near_twin", 
 """Verdicts on one answer. An answer out of format has the parser's reason as its verdict."""
 
 VALID_VERDICTS = frozenset({NOVEL, KNOWN, NEAR_TWIN, IN_CATALOGUE})
+
+MAX_SAMPLE_CHARS = 4_000
+"""Of one answer in a report, which must stay a small object."""
+
+_INVALID_SAMPLE = re.compile(r"✗ (?P<reason>\w+): (?P<text>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,18 @@ class Answer:
     def valid(self) -> bool:
         """Whether it has the recipe's format and reached its end."""
         return self.verdict in VALID_VERDICTS
+
+    @property
+    def sample(self) -> str:
+        """The answer as a report keeps it; an invalid one is marked: `✗ cut_off: the text`."""
+        text = self.text[:MAX_SAMPLE_CHARS]
+        return text if self.valid else f"✗ {self.verdict}: {text}"
+
+
+def read_sample(sample: str) -> tuple[str, str]:
+    """The text of a sample in a report, and why it is not valid (empty when it is)."""
+    found = _INVALID_SAMPLE.fullmatch(sample)
+    return (found["text"], found["reason"]) if found else (sample, "")
 
 
 def read_answer(recipe: Recipe, prompt: str, sampled: Sampled, known: KnownAnswers) -> Answer:

@@ -15,6 +15,7 @@ from tunesmith.domain.models import Measure, Report, Subject
 from tunesmith.domain.runs import Run
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.recipes.base import Recipe
+from tunesmith_trainer.curation.distributions import length_band
 from tunesmith_trainer.evaluation.answers import Answer, KnownAnswers, read_answer, words_of
 from tunesmith_trainer.evaluation.copying import longest_copied_spans
 from tunesmith_trainer.evaluation.judged_model import JudgedModel
@@ -28,21 +29,13 @@ FIRST_SEED = 10_000
 """Seed number of the first prompt, and the sampling seed of the first batch."""
 
 MAX_KEPT_SAMPLES = 500
-MAX_SAMPLE_CHARS = 4_000
-"""Bounds on what a report keeps of the answers, so that it stays a small object."""
+"""Answers that a report keeps of each subject."""
 
 MAX_VALUES = 100
 """Values an attribute of a distribution has at most, the commonest."""
 
-PROMPTS = "prompt"
-"""Key of `Report.samples` that holds the prompts."""
 DATA = "data"
 """Key of `Report.distributions` that holds those of the training answers."""
-
-
-def verdicts_key(subject: str) -> str:
-    """Key of `Report.samples` that holds the verdicts on a subject's answers (`novel`, `known`, `cut_off`, ...)."""
-    return f"{subject}_verdict"
 
 
 def report_id(recipe: Recipe, run_id: str, champion_version: str) -> str:
@@ -88,7 +81,8 @@ def judge(
 
     `base_seen` are answers that the base model's own pretraining text holds: held-out rows among them, or near-twins
     of them, are left out of the loss, and the anchor `heldout_rows_seen_by_base` states their number. `catalogue` may
-    be empty; then novelty against it is not measured. A measure that is not a number is left out of the report.
+    be empty; then novelty against it is not measured. A measure that is not a number is left out of the report. Samples
+    that are not valid say so: see `answers.Answer.sample`.
 
     All but `created_at` follows from the arguments. Raises Interrupted when `should_stop` says so; nothing is stored
     here, so the next attempt begins anew.
@@ -133,11 +127,6 @@ def judge(
         "top_word_share_of_data": training.top_word_share,
         **_anchors_of_data(training, train_answers, num_answers=sum(a.valid for a in answers["candidate"])),
     }
-    samples: dict[str, tuple[str, ...]] = {PROMPTS: tuple(prompts[:MAX_KEPT_SAMPLES])}
-    for subject, rows in answers.items():
-        samples[subject] = tuple(a.text[:MAX_SAMPLE_CHARS] for a in rows[:MAX_KEPT_SAMPLES])
-        samples[verdicts_key(subject)] = tuple(a.verdict for a in rows[:MAX_KEPT_SAMPLES])
-
     gates = decide(recipe.gates, metrics)
     return Report(
         id=report_id(recipe, run.id, champion_version),
@@ -148,7 +137,7 @@ def judge(
         champion_version=champion_version,
         metrics=metrics,
         anchors={name: value for name, value in anchors.items() if math.isfinite(value)},
-        samples=samples,
+        samples={subject: tuple(a.sample for a in rows[:MAX_KEPT_SAMPLES]) for subject, rows in answers.items()},
         distributions=_distributions(recipe, answers, train_answers),
         gates=gates,
         passed=all(gate.passed for gate in gates),
@@ -238,12 +227,9 @@ def _distributions(
 ) -> dict[str, dict[str, dict[str, int]]]:
     texts = {str(subject): [a.text for a in rows if a.valid] for subject, rows in answers.items()}
     texts[DATA] = list(train_answers)
-    longest = max((len(text) for rows in texts.values() for text in rows), default=0)
-    width = next(w for w in (1, 2, 5, 10, 20, 50, 100, 1_000, 10_000, 100_000, 1_000_000) if longest < w * MAX_VALUES)
     found: dict[str, dict[str, dict[str, int]]] = {}
     for name, rows in texts.items():
-        lengths = Counter(len(text) // width * width for text in rows)
-        counts = {"length": {str(length): lengths[length] for length in sorted(lengths)}}
+        counts = {"length": dict(Counter(length_band(length) for length in sorted(map(len, rows))))}
         for attribute in ("word", *_attributes(recipe, rows)):
             counts[attribute] = _commonest(Counter(v for text in rows for v in _values(recipe, text, attribute)))
         found[name] = counts

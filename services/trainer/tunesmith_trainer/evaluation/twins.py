@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -10,25 +9,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith_trainer.curation.near_twins import folded, shingles
+
 MAX_TWIN_CHARS = 200
 """Longer texts are near-twins only when their folded forms are equal; what they copy is measured as spans."""
 
 
-def folded(text: str) -> str:
-    """Letters and digits only, without accents or case: `Synth-Pop` and `synthpop` fold to one form."""
-    decomposed = unicodedata.normalize("NFKD", text)
-    plain = "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()
-    return "".join(c for c in plain if c.isalnum())
-
-
-def trigrams(text: str) -> frozenset[str]:
-    """The character 3-grams of a text; a shorter text is its own."""
-    return frozenset(text[i : i + 3] for i in range(max(1, len(text) - 2)))
-
-
 @dataclass(frozen=True, slots=True)
 class TwinIndex:
-    """Finds the near-twin of a text among many: equal when folded, or of enough Jaccard similarity of 3-grams."""
+    """Finds the near-twin of a text among many, by the definition that curation splits by: the Jaccard similarity of
+    the character 3-grams of folded texts."""
 
     similarity: float
     texts: tuple[str, ...]
@@ -45,11 +35,10 @@ class TwinIndex:
         sizes = np.zeros(len(rows), dtype=np.int32)
         postings: dict[str, list[int]] = {}
         for position, text in enumerate(rows):
-            form = folded(text)
-            if form:
-                by_folded.setdefault(form, position)
-            if len(text) <= MAX_TWIN_CHARS:
-                grams = trigrams(text)
+            fold = folded(text)
+            by_folded.setdefault(fold, position)
+            if len(fold) <= MAX_TWIN_CHARS:
+                grams = shingles(fold)
                 sizes[position] = len(grams)
                 for gram in grams:
                     postings.setdefault(gram, []).append(position)
@@ -58,12 +47,12 @@ class TwinIndex:
 
     def twin(self, text: str) -> str | None:
         """The indexed text that `text` is a near-twin of (the most similar, the first among equals), or None."""
-        position = self.by_folded.get(folded(text))
-        if position is not None:
+        fold = folded(text)
+        if (position := self.by_folded.get(fold)) is not None:
             return self.texts[position]
-        if len(text) > MAX_TWIN_CHARS:
+        if len(fold) > MAX_TWIN_CHARS:
             return None
-        grams = trigrams(text)
+        grams = shingles(fold)
         found = [self.postings[gram] for gram in sorted(grams) if gram in self.postings]
         if not found:
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from pathlib import Path
 def write_adapter(checkpoint: Path, folder: Path, *, base_name: str) -> None:
     """Put the adapter of `checkpoint` into `folder`, replacing what is there.
 
-    The config is written in one way only (keys and target modules sorted), so that equal trainings give equal bytes, and
-    names the base as `base_name` instead of by a path of this machine.
+    The config is written in one way only (keys and target modules sorted), so that equal trainings give equal bytes,
+    and names the base as `base_name` instead of by a path of this machine.
     """
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -25,4 +24,4 @@ def write_adapter(checkpoint: Path, folder: Path, *, base_name: str) -> None:
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     (unfinished / "adapter_config.json").write_text(text + "\n", "utf-8")
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
+    unfinished.replace(folder)

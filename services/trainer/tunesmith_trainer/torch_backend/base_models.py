@@ -35,13 +35,15 @@ def resolve_base(
 ) -> Path | str:
     """What to hand to `load_model`: a folder, or the Hub id itself.
 
-    `builtin:tiny` is built into `cache_dir` on first use (about a minute on two cores) and found there afterwards, under
-    its fingerprint. `text` and `settings` replace what the built-in base is made from. Two processes that build the
-    same base at once both succeed, one after the other. Raises BaseModelUnavailable for a name that cannot be a base,
-    Interrupted when `should_stop()` ended the build.
+    `builtin:tiny` is built into `cache_dir` on first use (under a minute on two cores) and found there afterwards,
+    under its fingerprint. `text` and `settings` replace what the built-in base is made from. Two processes
+    that build the same base at once both succeed, one after the other. Raises BaseModelUnavailable for a name that
+    cannot be a base, Interrupted when `should_stop()` ended the build.
     """
     if base == BUILTIN_TINY:
-        return _tiny_base(cache_dir, text or default_sample_text(), settings or TinyBaseSettings(), progress, should_stop)
+        return _tiny_base(
+            cache_dir, text or default_sample_text(), settings or TinyBaseSettings(), progress, should_stop
+        )
     if base.startswith("builtin:"):
         raise unavailable(base, "there is no such built-in base", f"use {BUILTIN_TINY}")
     folder = Path(base).expanduser()

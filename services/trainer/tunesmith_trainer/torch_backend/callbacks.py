@@ -1,10 +1,10 @@
 """What happens beside the training steps: metrics, progress, sealed checkpoints, and reasons to stop."""
+# ruff: noqa: ARG002  (the arguments are those of TrainerCallback)
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tunesmith.domain.errors import InvalidInput, Interrupted
+from tunesmith.domain.errors import Interrupted, InvalidInput
 from tunesmith.domain.runs import TrainingProgress, TrainingSettings
 from tunesmith_trainer.torch_backend import checkpoints
 
@@ -35,7 +35,7 @@ class MetricsLog:
         rows = [row for row in self.rows() if int(row["step"] or 0) <= step]
         unfinished = self.path.with_suffix(".tmp")
         unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-        os.replace(unfinished, self.path)
+        unfinished.replace(self.path)
 
     def rows(self) -> list[dict[str, float | int | None]]:
         """All whole lines."""

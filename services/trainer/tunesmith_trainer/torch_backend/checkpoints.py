@@ -1,7 +1,7 @@
 """Training checkpoints on disk: which are whole, and which is the newest of them.
 
-A process can die while a checkpoint is being written, and a disk can lose the end of a file. A checkpoint counts only once
-its seal exists, a file with the size and SHA-256 of every other file, written last, and only while all of them agree.
+A process can die while a checkpoint is being written, and a disk can lose the end of a file. A checkpoint counts only
+once its seal exists, a file with the size and SHA-256 of every other file, written last, and only while all agree.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from pathlib import Path
@@ -25,7 +24,7 @@ def seal(folder: Path) -> None:
     content = {path.name: _identity(path) for path in sorted(folder.iterdir()) if path.name != SEAL}
     unfinished = folder / f"{SEAL}.tmp"
     unfinished.write_text(json.dumps(content, indent=2, sort_keys=True), "utf-8")
-    os.replace(unfinished, folder / SEAL)
+    unfinished.replace(folder / SEAL)
 
 
 def is_intact(folder: Path) -> bool:

@@ -35,9 +35,9 @@ class TinyBaseSettings:
     feed_forward_size: int = 512
     max_length: int = 512
     """Positions the model can attend to; the sample text itself is far shorter."""
-    num_steps: int = 450
-    batch_size: int = 64
-    """Lines a step."""
+    num_steps: int = 400
+    batch_tokens: int = 1152
+    """Tokens a step, padding included: bounds a step's time and memory whatever the length of its lines."""
     matrix_learning_rate: float = 0.02
     """Peak rate of Muon, for the weight matrices inside the layers."""
     vector_learning_rate: float = 3e-3
@@ -64,8 +64,8 @@ class SampleText:
 def sample_text(names: Iterable[str], phrases: Iterable[str]) -> SampleText:
     """The sample text without anything that a dataset could hold out.
 
-    A name or phrase goes when its split bucket is not `train`; a phrase also when it contains, as whole words, a held-out
-    name of two words or more (single words like `pop` are language, not leaked answers).
+    A name or phrase goes when its split bucket is not `train`; a phrase also when it contains, as whole words, a
+    held-out name of two words or more (single words like `pop` are language, not leaked answers).
     """
     clean_names = tuple(dict.fromkeys(_clean(n) for n in names if n.strip()))
     held_out = {n.casefold() for n in clean_names if split_bucket(n) != "train" and " " in n}

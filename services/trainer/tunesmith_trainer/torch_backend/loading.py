@@ -21,6 +21,7 @@ from tunesmith.domain.errors import DataLoss, NotFound
 from tunesmith.domain.runs import DType
 from tunesmith_trainer.torch_backend.base_models import unavailable
 from tunesmith_trainer.torch_backend.precision import chosen_dtype
+from tunesmith_trainer.torch_backend.quiet import without_library_warnings, without_progress_bars
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +42,17 @@ def load_model(base: str | Path, *, adapter: Path | None = None, dtype: DType = 
     weights is refused. Raises BaseModelUnavailable, NotFound when the adapter's folder is incomplete, and DataLoss when
     the adapter does not fit the base or cannot be read.
     """
+    without_progress_bars()
     tokenizer, model, number_format = _load_base(base, dtype)
     if adapter is not None:
         model = _with_adapter(model, adapter)
-    model.eval()
-    return LoadedModel(
-        model=model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer=tokenizer, dtype=number_format
-    )
+    model.train(False)
+    # Through Module: transformers' own `to` is typed for the model's class only.
+    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    return LoadedModel(model=model, tokenizer=tokenizer, dtype=number_format)
 
 
-def _load_base(
-    base: str | Path, dtype: DType
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, torch.dtype]:
+def _load_base(base: str | Path, dtype: DType) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, torch.dtype]:
     try:
         config = AutoConfig.from_pretrained(base, trust_remote_code=False)
         number_format = chosen_dtype(dtype, hidden_size=_hidden_size(config))
@@ -83,7 +83,9 @@ def _explained(base: str, error: Exception) -> Exception:
     lowered = text.lower()
     if "trust_remote_code" in lowered or "custom code" in lowered:
         return unavailable(
-            base, "it needs code of its own, which is never run here", "choose a model that transformers itself supports"
+            base,
+            "it needs code of its own, which is never run here",
+            "choose a model that transformers itself supports",
         )
     if "safetensors" in lowered:
         return unavailable(
@@ -105,7 +107,8 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
         if not (adapter / name).is_file():
             raise NotFound(f"adapter folder {adapter} has no {name}: train again or fetch the adapter anew")
     try:
-        return cast(PreTrainedModel, PeftModel.from_pretrained(model, str(adapter)))
+        with without_library_warnings():
+            return cast(PreTrainedModel, PeftModel.from_pretrained(model, str(adapter)))
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         raise DataLoss(
             f"adapter {adapter} cannot be put on this base model: {' '.join(str(error).split())[:300]}; "

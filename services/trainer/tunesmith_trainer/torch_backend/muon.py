@@ -1,7 +1,7 @@
 """Muon: momentum whose update is orthogonalised, for the weight matrices of small models.
 
-On `builtin:tiny` it needs about half the steps of AdamW. It differs from `torch.optim.Muon` in working on all matrices of
-one shape at once and in float32, both of which matter on a CPU.
+On `builtin:tiny` it needs about half the steps of AdamW. It differs from `torch.optim.Muon` in working on all
+matrices of one shape at once and in float32, both of which matter on a CPU.
 
 Shape suffixes: N matrices of one shape, R rows, C columns.
 """
@@ -40,7 +40,12 @@ class Muon:
     """
 
     def __init__(
-        self, matrices: Iterable[torch.nn.Parameter], *, learning_rate: float, weight_decay: float, momentum: float = 0.95
+        self,
+        matrices: Iterable[torch.nn.Parameter],
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        momentum: float = 0.95,
     ) -> None:
         self.learning_rate = learning_rate
         self._weight_decay = weight_decay

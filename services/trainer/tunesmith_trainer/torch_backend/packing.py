@@ -1,7 +1,7 @@
 """Batches of packed rows.
 
-TRL's own collator lays a whole batch out as one long sequence, which suits flash attention; elsewhere attention then costs
-the square of the batch. Here every packed row stays a row of its own. Delete when TRL's collator can do that.
+TRL's own collator lays a whole batch out as one long sequence, which suits flash attention; elsewhere attention then
+costs the square of the batch. Here every packed row stays a row of its own. Delete when TRL's collator can do that.
 
 Shape suffixes: B packed rows, T tokens.
 """

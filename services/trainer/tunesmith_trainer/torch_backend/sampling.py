@@ -5,7 +5,8 @@ Shape suffixes: B rows, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,19 +49,25 @@ def sample(
 ) -> list[Sample]:
     """One completion for each prompt, in order; `temperature=0` takes the likeliest token each time.
 
-    Every prompt draws from its own random stream, made from `seed` and its place in `prompts`: `batch_size` changes speed and
-    memory, not the texts (up to rounding of the logits). `top_k=0`, `top_p=1` and `repetition_penalty=1` are off. The
-    warpers apply in the order of transformers: penalty, temperature, top-k, top-p.
+    Every prompt draws from its own random stream, made from `seed` and its place in `prompts`: `batch_size` changes
+    speed and memory, not the texts (up to rounding of the logits). `top_k=0`, `top_p=1` and `repetition_penalty=1` are
+    off. The warpers apply in the order of transformers: penalty, temperature, top-k, top-p.
     """
     was_training = model.training
-    model.eval()
+    model.train(False)
     try:
         samples: list[Sample] = []
         for start in range(0, len(prompts), batch_size):
             batch = _Batch(model, tokenizer, prompts[start : start + batch_size], first_index=start, seed=seed)
             samples += batch.run(
                 max_new_tokens=max_new_tokens,
-                warp=_Warp(temperature, top_p, top_k, repetition_penalty),
+                warp=functools.partial(
+                    probabilities,
+                    temperature=temperature,
+                    top_p=top_p,
+                    top_k=top_k,
+                    repetition_penalty=repetition_penalty,
+                ),
                 stop=tuple(stop),
             )
         return samples
@@ -78,7 +85,7 @@ def completion_log_probs(
     `-sum(result) / ln 2 / number of characters`.
     """
     was_training = model.training
-    model.eval()
+    model.train(False)
     tokenized = [tokenize_row(tokenizer, row, end=end) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: len(tokenized[i].input_ids))
     totals = [0.0] * len(rows)
@@ -103,34 +110,32 @@ def completion_log_probs(
     return totals
 
 
-@dataclass(frozen=True, slots=True)
-class _Warp:
-    """From logits to the probabilities to draw from."""
-
-    temperature: float
-    top_p: float
-    top_k: int
-    repetition_penalty: float
-
-    def __call__(self, logits_BV: torch.Tensor, seen_BV: torch.Tensor) -> torch.Tensor:
-        if self.repetition_penalty != 1.0:
-            penalised_BV = torch.where(
-                logits_BV > 0, logits_BV / self.repetition_penalty, logits_BV * self.repetition_penalty
-            )
-            logits_BV = torch.where(seen_BV, penalised_BV, logits_BV)
-        if self.temperature <= 0:
-            return functional.one_hot(logits_BV.argmax(dim=-1), logits_BV.shape[-1]).double()
-        logits_BV = logits_BV / self.temperature
-        if 0 < self.top_k < logits_BV.shape[-1]:
-            smallest_B1 = logits_BV.topk(self.top_k, dim=-1).values[:, -1:]
-            logits_BV = logits_BV.masked_fill(logits_BV < smallest_B1, -torch.inf)
-        if self.top_p < 1.0:
-            sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True)
-            probabilities_BV = sorted_BV.softmax(dim=-1)
-            # A token stays while the tokens before it have not yet reached top_p; the first always stays.
-            cut_BV = probabilities_BV.cumsum(dim=-1) - probabilities_BV >= self.top_p
-            logits_BV = logits_BV.masked_fill(cut_BV.scatter(1, order_BV, cut_BV), -torch.inf)
-        return logits_BV.double().softmax(dim=-1)
+def probabilities(
+    logits_BV: torch.Tensor,
+    seen_BV: torch.Tensor,
+    *,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    repetition_penalty: float,
+) -> torch.Tensor:
+    """What to draw the next tokens from, in float64. `seen_BV` marks the tokens of prompt and text so far."""
+    if repetition_penalty != 1.0:
+        penalised_BV = torch.where(logits_BV > 0, logits_BV / repetition_penalty, logits_BV * repetition_penalty)
+        logits_BV = torch.where(seen_BV, penalised_BV, logits_BV)
+    if temperature <= 0:
+        return functional.one_hot(logits_BV.argmax(dim=-1), logits_BV.shape[-1]).double()
+    logits_BV = logits_BV / temperature
+    if 0 < top_k < logits_BV.shape[-1]:
+        smallest_B1 = logits_BV.topk(top_k, dim=-1).values[:, -1:]
+        logits_BV = logits_BV.masked_fill(logits_BV < smallest_B1, -torch.inf)
+    if top_p < 1.0:
+        sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True)
+        sorted_probabilities_BV = sorted_BV.softmax(dim=-1)
+        # A token stays while the tokens before it have not yet reached top_p; the first always stays.
+        cut_BV = sorted_probabilities_BV.cumsum(dim=-1) - sorted_probabilities_BV >= top_p
+        logits_BV = logits_BV.masked_fill(torch.zeros_like(cut_BV).scatter(1, order_BV, cut_BV), -torch.inf)
+    return logits_BV.double().softmax(dim=-1)
 
 
 class _Batch:
@@ -156,8 +161,10 @@ class _Batch:
             self._input_ids_BT[b, length - len(row) :] = torch.tensor(row)
             self._mask_BT[b, length - len(row) :] = 1
 
-    def run(self, *, max_new_tokens: int, warp: _Warp, stop: tuple[str, ...]) -> list[Sample]:
-        num_rows, num_prompt_tokens = self._input_ids_BT.shape
+    def run(
+        self, *, max_new_tokens: int, warp: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], stop: tuple[str, ...]
+    ) -> list[Sample]:
+        num_rows = len(self._prompt_ids)
         device = self._model.device
         end_ids = _end_token_ids(self._model, self._tokenizer)
         uniforms_BT = torch.stack([torch.rand(max_new_tokens, generator=g, dtype=torch.double) for g in self._streams])
@@ -203,9 +210,7 @@ class _Batch:
             mask_BT = torch.cat([mask_BT, mask_BT.new_ones(num_rows, 1)], dim=1)
             position_ids_BT = position_ids_BT[:, -1:] + 1
 
-        return [
-            finished.get(b) or Sample(self._text(written[b]), "length", len(written[b])) for b in range(num_rows)
-        ]
+        return [finished.get(b) or Sample(self._text(written[b]), "length", len(written[b])) for b in range(num_rows)]
 
     def _text(self, token_ids: list[int]) -> str:
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

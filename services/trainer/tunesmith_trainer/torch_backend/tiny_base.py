@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import random
 import shutil
 import time
@@ -26,6 +25,7 @@ from tunesmith.domain.errors import Interrupted
 from tunesmith.domain.runs import TrainingProgress
 from tunesmith_trainer.torch_backend.fingerprint import SampleText, TinyBaseSettings
 from tunesmith_trainer.torch_backend.muon import Muon
+from tunesmith_trainer.torch_backend.quiet import without_progress_bars
 from tunesmith_trainer.torch_backend.rows import IGNORED
 
 logger = logging.getLogger(__name__)
@@ -53,14 +53,20 @@ _FORMATS = (
     "{x}|{n}",
     "a list: {x}",
     "{x}",
+    "{x}<br>",
+    "<li>{x}</li>",
+    "{x} [end]",
+    "{n}|{x}|eol|",
+    "{n}->{y};{x};",
+    "| {x} | {n} |",
 )
 """Neutral list formats. A base that never met punctuation cannot be taught a format by an adapter: LoRA on bare names
 reached 14 % valid answers where these reached 98 %."""
 
 _WARMUP_SHARE = 0.05
 _LAST_RATE_SHARE = 0.02
-_BATCHES_SORTED_TOGETHER = 16
-"""Lines of so many batches are sorted by length, so that a batch has next to no padding."""
+_LINES_SORTED_TOGETHER = 1024
+"""So many lines are sorted by length before they are cut into batches, so that a batch has next to no padding."""
 
 
 def build_tiny_base(
@@ -80,6 +86,7 @@ def build_tiny_base(
     if folder.is_dir():
         return folder
     settings = settings or TinyBaseSettings()
+    without_progress_bars()
     work = folder.with_name(folder.name + ".partial")
     work.mkdir(parents=True, exist_ok=True)
 
@@ -92,7 +99,7 @@ def build_tiny_base(
     model.save_pretrained(finished)
     tokenizer.save_pretrained(finished)
     _name_portable_tokenizer_class(finished)
-    os.replace(finished, folder)
+    finished.replace(folder)
     shutil.rmtree(work, ignore_errors=True)
     return folder
 
@@ -103,7 +110,7 @@ def byte_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         eos_token=END,
         pad_token=PAD,
@@ -134,7 +141,7 @@ def _train(
         torch.manual_seed(settings.seed * 1_000_003 + step)
         input_ids, labels = _padded(batches[step], tokenizer.pad_token_id)
         loss = _loss(model, input_ids, labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step(_rate_share(step, settings.num_steps))
         num_tokens += input_ids.numel()
 
@@ -161,7 +168,7 @@ def _train(
             )
     for hook in dropout:
         hook.remove()
-    model.eval()
+    model.train(False)
     return model
 
 
@@ -239,25 +246,30 @@ def _add_dropout(model: LlamaForCausalLM, share: float) -> list[RemovableHandle]
     return [module.register_forward_hook(drop) for module in (model.model.embed_tokens, *blocks)]
 
 
-def _batches(
-    tokenizer: PreTrainedTokenizerFast, text: SampleText, settings: TinyBaseSettings
-) -> list[list[list[int]]]:
+def _batches(tokenizer: PreTrainedTokenizerFast, text: SampleText, settings: TinyBaseSettings) -> list[list[list[int]]]:
     """All batches of the whole training, each a list of token rows of nearly one length."""
     chance = random.Random(settings.seed)
     names, phrases = _shuffled_forever(text.names, chance), _shuffled_forever(text.phrases, chance)
-    lines = [
-        _line(names, phrases, settings.name_share, chance) + END
-        for _ in range(settings.num_steps * settings.batch_size)
-    ]
-    rows = tokenizer(lines, add_special_tokens=False)["input_ids"]
-    size = settings.batch_size
     batches: list[list[list[int]]] = []
-    for start in range(0, len(rows), size * _BATCHES_SORTED_TOGETHER):
-        block = sorted(rows[start : start + size * _BATCHES_SORTED_TOGETHER], key=len)
-        group = [block[i : i + size] for i in range(0, len(block), size)]
+    while len(batches) < settings.num_steps:
+        lines = [_line(names, phrases, settings.name_share, chance) + END for _ in range(_LINES_SORTED_TOGETHER)]
+        rows = sorted(tokenizer(lines, add_special_tokens=False)["input_ids"], key=len)
+        group = _cut_by_tokens(rows, settings.batch_tokens)
         chance.shuffle(group)
         batches.extend(group)
-    return batches
+    return batches[: settings.num_steps]
+
+
+def _cut_by_tokens(rows: Sequence[list[int]], batch_tokens: int) -> list[list[list[int]]]:
+    """Cut rows sorted by length into batches of at most `batch_tokens` tokens once padded (a longer row is cut off)."""
+    batches: list[list[list[int]]] = []
+    batch: list[list[int]] = []
+    for row in rows:
+        if batch and (len(batch) + 1) * len(row) > batch_tokens:
+            batches.append(batch)
+            batch = []
+        batch.append(row[:batch_tokens])
+    return [*batches, batch] if batch else batches
 
 
 def _line(names: Iterator[str], phrases: Iterator[str], name_share: float, chance: random.Random) -> str:
@@ -293,7 +305,7 @@ def _save_checkpoint(work: Path, step: int, model: LlamaForCausalLM, optimizer: 
     }
     # Written aside and moved, so that the checkpoint is whole or absent at whatever instant the process dies.
     torch.save(state, work / "checkpoint.tmp")
-    os.replace(work / "checkpoint.tmp", work / "checkpoint.pt")
+    (work / "checkpoint.tmp").replace(work / "checkpoint.pt")
 
 
 def _load_checkpoint(work: Path, model: LlamaForCausalLM, optimizer: _Optimizer) -> int:

@@ -1,7 +1,7 @@
 """The training loop, as a story: tokenise, load, wrap, train with checkpoints, hand over the best adapter.
 
-TRL's `SFTTrainer` with PEFT's LoRA does the work; what is here makes it survive. The loop starts where a killed one was, takes
-smaller steps when memory runs out, stops on request, and ends early when validation stops improving.
+TRL's `SFTTrainer` with PEFT's LoRA does the work; what is here makes it survive. The loop starts where a killed one
+was, takes smaller steps when memory runs out, stops on request, and ends early when validation stops improving.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import gc
 import json
 import logging
 import math
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +19,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
-from transformers.utils import logging as transformers_logging
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from tunesmith.domain.errors import InvalidInput, NoUsableRows, ResourceExhausted
 from tunesmith.domain.runs import TrainingProgress, TrainingSettings
@@ -37,6 +35,7 @@ from tunesmith_trainer.torch_backend.callbacks import (
 )
 from tunesmith_trainer.torch_backend.loading import LoadedModel, load_model
 from tunesmith_trainer.torch_backend.packing import PackedRowCollator
+from tunesmith_trainer.torch_backend.quiet import without_library_warnings, without_progress_bars
 from tunesmith_trainer.torch_backend.rows import TokenRow, TrainingRow, as_columns, rows_within
 
 logger = logging.getLogger(__name__)
@@ -83,14 +82,17 @@ def train(
 ) -> TrainingOutcome:
     """Fine-tune a LoRA adapter on prompt and completion rows; the loss counts completions only.
 
-    `base` is what `resolve_base` returned, `base_name` what the adapter's config shall call it. Calling again with the same
-    arguments and `work_folder` continues after the newest whole checkpoint; the same rows, settings and machine
-    give the same adapter bytes, however often the work was cut off. `progress` is called after each step and evaluation.
+    `base` is what `resolve_base` returned, `base_name` what the adapter's config shall call it. Calling again with
+    the same arguments and `work_folder` continues after the newest whole checkpoint; the same rows, settings and
+    machine give the same adapter bytes, however often the work was cut off. `progress` is called after each step and
+    evaluation. With validation rows, the adapter has the weights of the best evaluation, and every evaluation saves.
 
-    Raises Interrupted (after saving) once `should_stop()` is true; NoUsableRows when no row fits max_length; InvalidInput when the
-    loss stops being a number or a target module does not exist; ResourceExhausted when memory runs out at batch size 1.
+    Raises Interrupted (after saving) once `should_stop()` is true; NoUsableRows when no row fits max_length;
+    InvalidInput when the loss stops being a number or a target module does not exist; ResourceExhausted when memory
+    runs out at batch size 1.
     """
     settings.check()
+    without_progress_bars()
     run_folder = work_folder / "checkpoints"
     metrics = MetricsLog(work_folder / "metrics.jsonl")
     work_folder.mkdir(parents=True, exist_ok=True)
@@ -167,17 +169,16 @@ def _trainer(
     settings: TrainingSettings,
     run_folder: Path,
 ) -> SFTTrainer:
-    transformers_logging.set_verbosity_error()
     try:
-        trainer = SFTTrainer(
-            model=loaded.model,
-            args=_sft_config(settings, run_folder, dtype=loaded.dtype, has_validation=bool(held_out)),
-            train_dataset=Dataset.from_list(as_columns(rows)),
-            eval_dataset=Dataset.from_list(as_columns(held_out)) if held_out else None,
-            processing_class=loaded.tokenizer,
-            peft_config=_lora_config(settings),
-            callbacks=[EarlyStoppingCallback(settings.early_stopping_patience)] if _stops_early(settings, held_out) else [],
-        )
+        with without_library_warnings():
+            trainer = SFTTrainer(
+                model=loaded.model,
+                args=_sft_config(settings, run_folder, dtype=loaded.dtype, has_validation=bool(held_out)),
+                train_dataset=Dataset.from_list(as_columns(rows)),
+                eval_dataset=Dataset.from_list(as_columns(held_out)) if held_out else None,
+                processing_class=loaded.tokenizer,
+                peft_config=_lora_config(settings),
+            )
     except ValueError as error:
         if "target modules" not in str(error).lower():
             raise
@@ -188,13 +189,13 @@ def _trainer(
         ) from error
     if settings.packing:
         trainer.data_collator = PackedRowCollator(int(loaded.tokenizer.pad_token_id or 0))
+    if held_out and settings.early_stopping_patience > 0:
+        trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _sft_config(
-    settings: TrainingSettings, run_folder: Path, *, dtype: torch.dtype, has_validation: bool
-) -> SFTConfig:
+def _sft_config(settings: TrainingSettings, run_folder: Path, *, dtype: torch.dtype, has_validation: bool) -> SFTConfig:
     on_gpu = torch.cuda.is_available()
     # The best weights can only be handed over if they were saved, so with validation every evaluation saves as well.
     save_steps = settings.eval_every_steps if has_validation else settings.save_every_steps
@@ -216,7 +217,7 @@ def _sft_config(
         packing=settings.packing,
         packing_strategy="bfd",
         # Recomputing activations trades time for memory that adapters of this size do not need; measured -30 % time.
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         eval_strategy="steps" if has_validation else "no",
         eval_steps=settings.eval_every_steps,
         save_strategy="steps",
@@ -240,15 +241,12 @@ def _lora_config(settings: TrainingSettings) -> LoraConfig:
     target = settings.target_modules
     return LoraConfig(
         r=settings.adapter_size,
-        lora_alpha=settings.adapter_alpha,
+        # The annotation says int; the scale alpha / r is a float anyway.
+        lora_alpha=settings.adapter_alpha,  # type: ignore[arg-type]
         lora_dropout=settings.adapter_dropout,
         target_modules=target if target == "all-linear" else [name.strip() for name in target.split(",")],
         task_type="CAUSAL_LM",
     )
-
-
-def _stops_early(settings: TrainingSettings, held_out: Sequence[TokenRow]) -> bool:
-    return bool(held_out) and settings.early_stopping_patience > 0
 
 
 def _with_half_the_batch(plan: TrainingSettings, error: BaseException) -> TrainingSettings:
@@ -259,9 +257,7 @@ def _with_half_the_batch(plan: TrainingSettings, error: BaseException) -> Traini
             reason="OUT_OF_MEMORY",
             metadata={"batch_size": "1", "max_length": str(plan.max_length)},
         ) from error
-    smaller = replace(
-        plan, batch_size=plan.batch_size // 2, gradient_accumulation=plan.gradient_accumulation * 2
-    )
+    smaller = replace(plan, batch_size=plan.batch_size // 2, gradient_accumulation=plan.gradient_accumulation * 2)
     logger.warning("memory ran out at batch size %d; going on with %d", plan.batch_size, smaller.batch_size)
     return smaller
 
@@ -293,4 +289,4 @@ def _is_finished(checkpoint: Path, settings: TrainingSettings) -> bool:
         return True
     stopper = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
     waited = stopper.get("attributes", {}).get("early_stopping_patience_counter", 0)
-    return 0 < settings.early_stopping_patience <= waited
+    return bool(0 < settings.early_stopping_patience <= waited)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,tunesmith_proto/generator/v1/generator.proto\x12\x1ctunesmith_proto.generator.v1\"\xfe\x02\n\x14GenerationParameters\x12\x1b\n\x0emax_new_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\ttypical_p\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x16\n\tdo_sample\x18\x07 \x01(\x08H\x06\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x07\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x15\n\x08truncate\x18\n \x01(\x05H\x08\x88\x01\x01\x42\x11\n\x0f_max_new_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x0c\n\n_typical_pB\x15\n\x13_repetition_penaltyB\x0c\n\n_do_sampleB\x07\n\x05_seedB\x0b\n\t_truncate\"\x97\x02\n\x0fGenerateRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12I\n\x06inputs\x18\x02 \x03(\x0b\x32\x39.tunesmith_proto.generator.v1.GenerateRequest.InputsEntry\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x46\n\nparameters\x18\x04 \x01(\x0b\x32\x32.tunesmith_proto.generator.v1.GenerationParameters\x12\r\n\x05model\x18\x05 \x01(\t\x12\x13\n\x0b\x61llow_known\x18\x06 \x01(\x08\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x02\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08raw_text\x18\x02 \x01(\t\x12\r\n\x05valid\x18\x03 \x01(\x08\x12\x16\n\x0einvalid_reason\x18\x04 \x01(\t\x12\r\n\x05known\x18\x05 \x01(\x08\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\x05\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x0c\n\x04seed\x18\x08 \x01(\x04\x12\x15\n\rfinish_reason\x18\t \x01(\t\x12\x15\n\rprompt_tokens\x18\n \x01(\x05\x12\x18\n\x10generated_tokens\x18\x0b \x01(\x05\x12\x15\n\rmodel_version\x18\x0c \x01(\t\x12\x14\n\x0c\x61\x64\x61pter_hash\x18\r \x01(\t\x12\x18\n\x10\x62\x61se_fingerprint\x18\x0e \x01(\t\"H\n\x10GenerateResponse\x12\x34\n\x06\x61nswer\x18\x01 \x01(\x0b\x32$.tunesmith_proto.generator.v1.Answer\"W\n\x15GenerateStreamRequest\x12>\n\x07request\x18\x01 \x01(\x0b\x32-.tunesmith_proto.generator.v1.GenerateRequest\"K\n\rStreamedToken\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12\x0f\n\x07special\x18\x04 \x01(\x08\",\n\tRestarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xd5\x01\n\x16GenerateStreamResponse\x12<\n\x05token\x18\x01 \x01(\x0b\x32+.tunesmith_proto.generator.v1.StreamedTokenH\x00\x12<\n\trestarted\x18\x02 \x01(\x0b\x32\'.tunesmith_proto.generator.v1.RestartedH\x00\x12\x36\n\x06\x61nswer\x18\x03 \x01(\x0b\x32$.tunesmith_proto.generator.v1.AnswerH\x00\x42\x07\n\x05\x65vent\"\x81\x02\n\x0e\x43ompareRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12H\n\x06inputs\x18\x02 \x03(\x0b\x32\x38.tunesmith_proto.generator.v1.CompareRequest.InputsEntry\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x46\n\nparameters\x18\x04 \x01(\x0b\x32\x32.tunesmith_proto.generator.v1.GenerationParameters\x12\x0e\n\x06models\x18\x05 \x03(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x0f\x43ompareResponse\x12\x35\n\x07\x61nswers\x18\x01 \x03(\x0b\x32$.tunesmith_proto.generator.v1.Answer\"\x13\n\x11ListServedRequest\"\\\n\x0bServedModel\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x14\n\x0c\x61\x64\x61pter_hash\x18\x03 \x01(\t\x12\x10\n\x08\x63hampion\x18\x04 \x01(\x08\"O\n\x12ListServedResponse\x12\x39\n\x06models\x18\x01 \x03(\x0b\x32).tunesmith_proto.generator.v1.ServedModel2\xd5\x03\n\x10GeneratorService\x12i\n\x08Generate\x12-.tunesmith_proto.generator.v1.GenerateRequest\x1a..tunesmith_proto.generator.v1.GenerateResponse\x12}\n\x0eGenerateStream\x12\x33.tunesmith_proto.generator.v1.GenerateStreamRequest\x1a\x34.tunesmith_proto.generator.v1.GenerateStreamResponse0\x01\x12\x66\n\x07\x43ompare\x12,.tunesmith_proto.generator.v1.CompareRequest\x1a-.tunesmith_proto.generator.v1.CompareResponse\x12o\n\nListServed\x12/.tunesmith_proto.generator.v1.ListServedRequest\x1a\x30.tunesmith_proto.generator.v1.ListServedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,tunesmith_proto/generator/v1/generator.proto\x12\x1ctunesmith_proto.generator.v1\"\xfe\x02\n\x14GenerationParameters\x12\x1b\n\x0emax_new_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\ttypical_p\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x16\n\tdo_sample\x18\x07 \x01(\x08H\x06\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x07\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x15\n\x08truncate\x18\n \x01(\x05H\x08\x88\x01\x01\x42\x11\n\x0f_max_new_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x0c\n\n_typical_pB\x15\n\x13_repetition_penaltyB\x0c\n\n_do_sampleB\x07\n\x05_seedB\x0b\n\t_truncate\"\x97\x02\n\x0fGenerateRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12I\n\x06inputs\x18\x02 \x03(\x0b\x32\x39.tunesmith_proto.generator.v1.GenerateRequest.InputsEntry\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x46\n\nparameters\x18\x04 \x01(\x0b\x32\x32.tunesmith_proto.generator.v1.GenerationParameters\x12\r\n\x05model\x18\x05 \x01(\t\x12\x13\n\x0b\x61llow_known\x18\x06 \x01(\x08\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb0\x03\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08raw_text\x18\x02 \x01(\t\x12\r\n\x05valid\x18\x03 \x01(\x08\x12\x16\n\x0einvalid_reason\x18\x04 \x01(\t\x12\r\n\x05known\x18\x05 \x01(\x08\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\x05\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x00\x88\x01\x01\x12\x15\n\rfinish_reason\x18\t \x01(\t\x12\x15\n\rprompt_tokens\x18\n \x01(\x05\x12\x18\n\x10generated_tokens\x18\x0b \x01(\x05\x12\x15\n\rmodel_version\x18\x0c \x01(\t\x12\x14\n\x0c\x61\x64\x61pter_hash\x18\r \x01(\t\x12\x18\n\x10\x62\x61se_fingerprint\x18\x0e \x01(\t\x12\x12\n\nbase_model\x18\x0f \x01(\t\x12@\n\x06inputs\x18\x10 \x03(\x0b\x32\x30.tunesmith_proto.generator.v1.Answer.InputsEntry\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_seed\"H\n\x10GenerateResponse\x12\x34\n\x06\x61nswer\x18\x01 \x01(\x0b\x32$.tunesmith_proto.generator.v1.Answer\"W\n\x15GenerateStreamRequest\x12>\n\x07request\x18\x01 \x01(\x0b\x32-.tunesmith_proto.generator.v1.GenerateRequest\"K\n\rStreamedToken\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12\x0f\n\x07special\x18\x04 \x01(\x08\",\n\tRestarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xd5\x01\n\x16GenerateStreamResponse\x12<\n\x05token\x18\x01 \x01(\x0b\x32+.tunesmith_proto.generator.v1.StreamedTokenH\x00\x12<\n\trestarted\x18\x02 \x01(\x0b\x32\'.tunesmith_proto.generator.v1.RestartedH\x00\x12\x36\n\x06\x61nswer\x18\x03 \x01(\x0b\x32$.tunesmith_proto.generator.v1.AnswerH\x00\x42\x07\n\x05\x65vent\"\x81\x02\n\x0e\x43ompareRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12H\n\x06inputs\x18\x02 \x03(\x0b\x32\x38.tunesmith_proto.generator.v1.CompareRequest.InputsEntry\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x46\n\nparameters\x18\x04 \x01(\x0b\x32\x32.tunesmith_proto.generator.v1.GenerationParameters\x12\x0e\n\x06models\x18\x05 \x03(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x0f\x43ompareResponse\x12\x35\n\x07\x61nswers\x18\x01 \x03(\x0b\x32$.tunesmith_proto.generator.v1.Answer\"\x13\n\x11ListServedRequest\"\\\n\x0bServedModel\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x14\n\x0c\x61\x64\x61pter_hash\x18\x03 \x01(\t\x12\x10\n\x08\x63hampion\x18\x04 \x01(\x08\"O\n\x12ListServedResponse\x12\x39\n\x06models\x18\x01 \x03(\x0b\x32).tunesmith_proto.generator.v1.ServedModel2\xd5\x03\n\x10GeneratorService\x12i\n\x08Generate\x12-.tunesmith_proto.generator.v1.GenerateRequest\x1a..tunesmith_proto.generator.v1.GenerateResponse\x12}\n\x0eGenerateStream\x12\x33.tunesmith_proto.generator.v1.GenerateStreamRequest\x1a\x34.tunesmith_proto.generator.v1.GenerateStreamResponse0\x01\x12\x66\n\x07\x43ompare\x12,.tunesmith_proto.generator.v1.CompareRequest\x1a-.tunesmith_proto.generator.v1.CompareResponse\x12o\n\nListServed\x12/.tunesmith_proto.generator.v1.ListServedRequest\x1a\x30.tunesmith_proto.generator.v1.ListServedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST_INPUTSENTRY']._loaded_options = None
   _globals['_GENERATEREQUEST_INPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_ANSWER_INPUTSENTRY']._loaded_options = None
+  _globals['_ANSWER_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_COMPAREREQUEST_INPUTSENTRY']._loaded_options = None
   _globals['_COMPAREREQUEST_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_GENERATIONPARAMETERS']._serialized_start=79
@@ -42,29 +44,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST_INPUTSENTRY']._serialized_start=698
   _globals['_GENERATEREQUEST_INPUTSENTRY']._serialized_end=743
   _globals['_ANSWER']._serialized_start=746
-  _globals['_ANSWER']._serialized_end=1031
-  _globals['_GENERATERESPONSE']._serialized_start=1033
-  _globals['_GENERATERESPONSE']._serialized_end=1105
-  _globals['_GENERATESTREAMREQUEST']._serialized_start=1107
-  _globals['_GENERATESTREAMREQUEST']._serialized_end=1194
-  _globals['_STREAMEDTOKEN']._serialized_start=1196
-  _globals['_STREAMEDTOKEN']._serialized_end=1271
-  _globals['_RESTARTED']._serialized_start=1273
-  _globals['_RESTARTED']._serialized_end=1317
-  _globals['_GENERATESTREAMRESPONSE']._serialized_start=1320
-  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1533
-  _globals['_COMPAREREQUEST']._serialized_start=1536
-  _globals['_COMPAREREQUEST']._serialized_end=1793
+  _globals['_ANSWER']._serialized_end=1178
+  _globals['_ANSWER_INPUTSENTRY']._serialized_start=698
+  _globals['_ANSWER_INPUTSENTRY']._serialized_end=743
+  _globals['_GENERATERESPONSE']._serialized_start=1180
+  _globals['_GENERATERESPONSE']._serialized_end=1252
+  _globals['_GENERATESTREAMREQUEST']._serialized_start=1254
+  _globals['_GENERATESTREAMREQUEST']._serialized_end=1341
+  _globals['_STREAMEDTOKEN']._serialized_start=1343
+  _globals['_STREAMEDTOKEN']._serialized_end=1418
+  _globals['_RESTARTED']._serialized_start=1420
+  _globals['_RESTARTED']._serialized_end=1464
+  _globals['_GENERATESTREAMRESPONSE']._serialized_start=1467
+  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1680
+  _globals['_COMPAREREQUEST']._serialized_start=1683
+  _globals['_COMPAREREQUEST']._serialized_end=1940
   _globals['_COMPAREREQUEST_INPUTSENTRY']._serialized_start=698
   _globals['_COMPAREREQUEST_INPUTSENTRY']._serialized_end=743
-  _globals['_COMPARERESPONSE']._serialized_start=1795
-  _globals['_COMPARERESPONSE']._serialized_end=1867
-  _globals['_LISTSERVEDREQUEST']._serialized_start=1869
-  _globals['_LISTSERVEDREQUEST']._serialized_end=1888
-  _globals['_SERVEDMODEL']._serialized_start=1890
-  _globals['_SERVEDMODEL']._serialized_end=1982
-  _globals['_LISTSERVEDRESPONSE']._serialized_start=1984
-  _globals['_LISTSERVEDRESPONSE']._serialized_end=2063
-  _globals['_GENERATORSERVICE']._serialized_start=2066
-  _globals['_GENERATORSERVICE']._serialized_end=2535
+  _globals['_COMPARERESPONSE']._serialized_start=1942
+  _globals['_COMPARERESPONSE']._serialized_end=2014
+  _globals['_LISTSERVEDREQUEST']._serialized_start=2016
+  _globals['_LISTSERVEDREQUEST']._serialized_end=2035
+  _globals['_SERVEDMODEL']._serialized_start=2037
+  _globals['_SERVEDMODEL']._serialized_end=2129
+  _globals['_LISTSERVEDRESPONSE']._serialized_start=2131
+  _globals['_LISTSERVEDRESPONSE']._serialized_end=2210
+  _globals['_GENERATORSERVICE']._serialized_start=2213
+  _globals['_GENERATORSERVICE']._serialized_end=2682
 # @@protoc_insertion_point(module_scope)

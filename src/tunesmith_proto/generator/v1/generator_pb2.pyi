@@ -54,7 +54,14 @@ class GenerateRequest(_message.Message):
     def __init__(self, recipe: _Optional[str] = ..., inputs: _Optional[_Mapping[str, str]] = ..., prompt: _Optional[str] = ..., parameters: _Optional[_Union[GenerationParameters, _Mapping]] = ..., model: _Optional[str] = ..., allow_known: bool = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("text", "raw_text", "valid", "invalid_reason", "known", "attempts", "prompt", "seed", "finish_reason", "prompt_tokens", "generated_tokens", "model_version", "adapter_hash", "base_fingerprint")
+    __slots__ = ("text", "raw_text", "valid", "invalid_reason", "known", "attempts", "prompt", "seed", "finish_reason", "prompt_tokens", "generated_tokens", "model_version", "adapter_hash", "base_fingerprint", "base_model", "inputs")
+    class InputsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     TEXT_FIELD_NUMBER: _ClassVar[int]
     RAW_TEXT_FIELD_NUMBER: _ClassVar[int]
     VALID_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +76,8 @@ class Answer(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_HASH_FIELD_NUMBER: _ClassVar[int]
     BASE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
     text: str
     raw_text: str
     valid: bool
@@ -83,7 +92,9 @@ class Answer(_message.Message):
     model_version: str
     adapter_hash: str
     base_fingerprint: str
-    def __init__(self, text: _Optional[str] = ..., raw_text: _Optional[str] = ..., valid: bool = ..., invalid_reason: _Optional[str] = ..., known: bool = ..., attempts: _Optional[int] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., finish_reason: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., model_version: _Optional[str] = ..., adapter_hash: _Optional[str] = ..., base_fingerprint: _Optional[str] = ...) -> None: ...
+    base_model: str
+    inputs: _containers.ScalarMap[str, str]
+    def __init__(self, text: _Optional[str] = ..., raw_text: _Optional[str] = ..., valid: bool = ..., invalid_reason: _Optional[str] = ..., known: bool = ..., attempts: _Optional[int] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., finish_reason: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., model_version: _Optional[str] = ..., adapter_hash: _Optional[str] = ..., base_fingerprint: _Optional[str] = ..., base_model: _Optional[str] = ..., inputs: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("answer",)

@@ -1,0 +1,29 @@
+"""Events -> handlers of the generator: a promotion is looked at as soon as it is known."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from tunesmith.domain.events import MODEL_PROMOTED, Event, topic_of
+from tunesmith.jobs.consuming import ConsumerLoop
+from tunesmith.platform import Platform
+
+
+def consumers(platform: Platform, look_at_champions: Callable[[], None]) -> tuple[ConsumerLoop, ...]:
+    """The consumer loops to run. `look_at_champions` returns at once and may be called from any thread."""
+
+    def on_model_promoted(_: Event) -> None:
+        # The alias in the store says what to serve; an event that is late or out of order only makes us look again.
+        look_at_champions()
+
+    return (
+        ConsumerLoop(
+            bus=platform.bus,
+            clock=platform.clock,
+            # Every replica must hear of every promotion, so each is a group of its own.
+            group=f"generator-{socket.gethostname()}",
+            topics=(topic_of("trainer"),),
+            handlers={MODEL_PROMOTED: on_model_promoted},
+        ),
+    )

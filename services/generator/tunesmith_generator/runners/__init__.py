@@ -1,0 +1,1 @@
+"""Language models behind one port; each file is one way to run them."""

@@ -1,0 +1,58 @@
+"""Base models: what exactly a name stands for, and how one that was made here reaches other machines."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from tunesmith.domain import keys
+from tunesmith.ports.store import Store
+from tunesmith_trainer.torch_backend.fingerprint import BUILTIN_TINY, default_sample_text, default_tiny_base_fingerprint
+
+HUB_PREFIX = "hub:"
+"""Fingerprint of a Hub model is `hub:` and its id; the Hub keeps what an id stands for."""
+
+_EDGE_BYTES = 2**20
+"""Read at both ends of a file to fingerprint it: a safetensors header stands at the start, the last layers at the end."""
+
+
+def base_fingerprint(base: str) -> str:
+    """What `base` stands for on this machine, without loading it.
+
+    `builtin:tiny`: the hash of what it is made from. A folder: a hash over its files' names, sizes and both ends. A Hub
+    id: `hub:ID`.
+    """
+    if base == BUILTIN_TINY:
+        return default_tiny_base_fingerprint()
+    folder = Path(base).expanduser()
+    return _folder_fingerprint(folder) if folder.is_dir() else HUB_PREFIX + base
+
+
+def answers_seen_by_base(base: str) -> tuple[str, ...]:
+    """Texts that are known to be in the base's own training data; empty for a base that was made elsewhere."""
+    if base != BUILTIN_TINY:
+        return ()
+    text = default_sample_text()
+    return (*text.names, *text.phrases)
+
+
+def publish_base(store: Store, folder: Path, fingerprint: str) -> None:
+    """Put a base that was made here into the store, so that a generator elsewhere can answer with it. Idempotent."""
+    prefix = keys.base_model(fingerprint)
+    # config.json last: who finds it finds the whole base.
+    names = sorted((path.name for path in folder.iterdir() if path.is_file()), key=lambda name: name == "config.json")
+    for name in names:
+        if not store.exists(prefix + name):
+            store.put_file(prefix + name, folder / name)
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        size_bytes = path.stat().st_size
+        digest.update(f"{path.name}\0{size_bytes}\0".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_EDGE_BYTES))
+            file.seek(max(0, size_bytes - _EDGE_BYTES))
+            digest.update(file.read(_EDGE_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,168 @@
+"""Chooses the trainer's adapters and puts the service together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunesmith.domain import keys
+from tunesmith.domain.events import DATASET_BUILT, MODEL_JUDGED, MODEL_PROMOTED, MODEL_REJECTED, RUN_SUCCEEDED, topic_of
+from tunesmith.jobs.reconciler import JobKind
+from tunesmith.jobs.worker import Outcome, Work, WorkContext
+from tunesmith.platform import Platform
+from tunesmith.rpc.hosting import mount
+from tunesmith.rpc.jobs import JobBoard
+from tunesmith.rpc.service import Service
+from tunesmith.settings import read_settings
+from tunesmith_proto.trainer.v1 import models_pb2, models_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from tunesmith_trainer import messages
+from tunesmith_trainer.consumer import consumers, judge_job_id
+from tunesmith_trainer.handlers import CurateRequest, JudgeRequest, TuneRequest, curate, judge_run, tune
+from tunesmith_trainer.servicer import ModelServicer, TrainerServicer
+from tunesmith_trainer.settings import TrainerSettings
+
+
+def build(platform: Platform, board: JobBoard) -> Service:
+    """The service, ready to be hosted."""
+    settings = read_settings(TrainerSettings)
+    board.register("curate", messages.dataset_result)
+    board.register("tune", messages.run_result)
+    board.register("judge", messages.version_result)
+    argv = (sys.executable, "-m", "tunesmith_trainer", "work")
+    return Service(
+        name="trainer",
+        mounts=(
+            mount(
+                trainer_pb2,
+                "TrainerService",
+                trainer_pb2_grpc.add_TrainerServiceServicer_to_server,
+                TrainerServicer(platform, board),
+            ),
+            mount(
+                models_pb2, "ModelService", models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(platform)
+            ),
+        ),
+        topics=(topic_of("trainer"),),
+        kinds={
+            "curate": JobKind(argv, slot="curate", max_parallel=settings.max_parallel_curations),
+            "tune": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
+            "judge": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
+        },
+        consumers=consumers(platform, board),
+    )
+
+
+def works(platform: Platform) -> Mapping[str, Work]:
+    """What its workers do, by job kind."""
+    return {
+        "curate": lambda context: _curate(platform, context),
+        "tune": lambda context: _tune(platform, context),
+        "judge": lambda context: _judge(platform, context),
+    }
+
+
+def _curate(platform: Platform, context: WorkContext) -> Outcome:
+    request = CurateRequest.from_json(context.job.request)
+    dataset, reused = curate(
+        request,
+        store=platform.store,
+        clock=platform.clock,
+        scratch=_folder(platform, "scratch") / f"curate-{context.job.id}",
+        report=context.report,
+        should_stop=context.should_stop,
+    )
+    data = {
+        "job_id": context.job.id,
+        "recipe": dataset.recipe,
+        "dataset_id": dataset.id,
+        "num_train_examples": dataset.num_examples.get("train", 0),
+        "manifest_key": keys.dataset(dataset.recipe, dataset.id),
+        "reused": reused,
+    }
+    return Outcome({"dataset": dataset.to_json(), "reused": reused}, [(DATASET_BUILT, context.job.id, data)])
+
+
+def _tune(platform: Platform, context: WorkContext) -> Outcome:
+    request = TuneRequest.from_json(context.job.request)
+    run, reused = tune(
+        request,
+        store=platform.store,
+        clock=platform.clock,
+        runs_folder=_folder(platform, "runs"),
+        bases_folder=bases_folder(platform),
+        keep_checkpoints=read_settings(TrainerSettings).keep_checkpoints,
+        report=context.report,
+        should_stop=context.should_stop,
+    )
+    data = {
+        "job_id": context.job.id,
+        "recipe": run.recipe,
+        "run_id": run.id,
+        "dataset_id": run.dataset_id,
+        "adapter_hash": run.adapter_hash,
+        "follow_up": request.follow_up,
+    }
+    judged_by = "" if request.follow_up == "none" else judge_job_id(context.job.id)
+    result = {"run": run.to_json(), "reused": reused, "judge_job_id": judged_by}
+    return Outcome(result, [(RUN_SUCCEEDED, context.job.id, data)])
+
+
+def _judge(platform: Platform, context: WorkContext) -> Outcome:
+    request = JudgeRequest.from_json(context.job.request)
+    judged = judge_run(
+        request,
+        store=platform.store,
+        clock=platform.clock,
+        scratch=_folder(platform, "scratch"),
+        bases_folder=bases_folder(platform),
+        cause=f"job {context.job.id}",
+        report=context.report,
+        should_stop=context.should_stop,
+    )
+    version, report = judged.version, judged.report
+    events: list[tuple[str, str, Mapping[str, Any]]] = [
+        (
+            MODEL_JUDGED,
+            context.job.id,
+            {
+                "job_id": context.job.id,
+                "recipe": version.recipe,
+                "run_id": version.run_id,
+                "model_version": version.id,
+                "report_id": report.id,
+                "passed": report.passed,
+            },
+        )
+    ]
+    if judged.champion is not None:
+        promoted = {
+            "recipe": version.recipe,
+            "model_version": version.id,
+            "adapter_hash": version.adapter_hash,
+            "rev": judged.champion.rev,
+            "action": "promote",
+        }
+        events.append((MODEL_PROMOTED, context.job.id, promoted))
+    elif not report.passed:
+        rejected = {
+            "job_id": context.job.id,
+            "recipe": version.recipe,
+            "model_version": version.id,
+            "failed_gates": [gate.name for gate in report.gates if not gate.passed],
+        }
+        events.append((MODEL_REJECTED, context.job.id, rejected))
+    result = {"version": version.to_json(), "promoted": judged.champion is not None, "passed": report.passed}
+    return Outcome(result, events)
+
+
+def bases_folder(platform: Platform) -> Path:
+    """Where base models that were made or fetched here are kept."""
+    return _folder(platform, "bases")
+
+
+def _folder(platform: Platform, name: str) -> Path:
+    folder = platform.settings.data / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,158 @@
+"""Domain values as the trainer's protobuf messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunesmith.domain.datasets import Dataset
+from tunesmith.domain.models import Champion, ModelVersion, Report
+from tunesmith.domain.runs import Run
+from tunesmith.recipes.base import Recipe
+from tunesmith.rpc.convert import to_struct, to_timestamp
+from tunesmith_proto.trainer.v1 import models_pb2, trainer_pb2
+
+
+def recipe_message(recipe: Recipe) -> trainer_pb2.Recipe:
+    """A recipe with its defaults and gates."""
+    return trainer_pb2.Recipe(
+        name=recipe.name,
+        title=recipe.title,
+        default_source=recipe.default_source,
+        record_fields=recipe.record_fields,
+        default_base_model=recipe.default_base_model,
+        training_defaults=to_struct(recipe.training.to_json()),
+        curation_defaults=to_struct(recipe.curation.to_json()),
+        gates=[
+            trainer_pb2.GateRule(
+                name=gate.name,
+                metric=gate.metric,
+                comparison=gate.comparison,
+                limit=gate.limit,
+                relative_to=gate.relative_to or "",
+                why=gate.why,
+            )
+            for gate in recipe.gates
+        ],
+    )
+
+
+def dataset_message(dataset: Dataset, *, reused: bool = False) -> trainer_pb2.Dataset:
+    """A dataset's manifest."""
+    return trainer_pb2.Dataset(
+        id=dataset.id,
+        recipe=dataset.recipe,
+        num_examples=dict(dataset.num_examples),
+        num_records=dataset.num_records,
+        dropped=dict(dataset.dropped),
+        distributions={k: trainer_pb2.Distribution(counts=dict(v)) for k, v in dataset.distributions.items()},
+        settings=to_struct(dataset.settings),
+        collection_ids=dataset.collections,
+        licences=dict(dataset.licences),
+        create_time=to_timestamp(dataset.created_at),
+        reused=reused,
+    )
+
+
+def run_message(run: Run, *, reused: bool = False, judge_job_id: str = "") -> trainer_pb2.Run:
+    """A run."""
+    return trainer_pb2.Run(
+        id=run.id,
+        recipe=run.recipe,
+        dataset_id=run.dataset_id,
+        base_model=run.base_model,
+        base_fingerprint=run.base_fingerprint,
+        settings=to_struct(run.settings),
+        adapter_hash=run.adapter_hash,
+        num_steps=run.num_steps,
+        stopped_early=run.stopped_early,
+        num_rows_dropped=run.num_rows_dropped,
+        train_loss=run.train_loss,
+        validation_loss=run.validation_loss,
+        create_time=to_timestamp(run.created_at),
+        reused=reused,
+        judge_job_id=judge_job_id,
+    )
+
+
+def version_message(version: ModelVersion, *, champion: bool) -> models_pb2.ModelVersion:
+    """A model version; `champion` says whether the alias points to it."""
+    return models_pb2.ModelVersion(
+        id=version.id,
+        recipe=version.recipe,
+        run_id=version.run_id,
+        dataset_id=version.dataset_id,
+        base_model=version.base_model,
+        base_fingerprint=version.base_fingerprint,
+        adapter_hash=version.adapter_hash,
+        report_id=version.report_id,
+        passed=version.passed,
+        champion=champion,
+        create_time=to_timestamp(version.created_at),
+    )
+
+
+def report_message(report: Report) -> models_pb2.Report:
+    """A report."""
+    return models_pb2.Report(
+        id=report.id,
+        recipe=report.recipe,
+        run_id=report.run_id,
+        dataset_id=report.dataset_id,
+        model_version=report.model_version,
+        champion_version=report.champion_version,
+        metrics={
+            subject: models_pb2.Measures(
+                measures={
+                    name: models_pb2.Measure(value=m.value, low=m.low, high=m.high, n=m.n) for name, m in row.items()
+                }
+            )
+            for subject, row in report.metrics.items()
+        },
+        anchors=dict(report.anchors),
+        samples={subject: models_pb2.Samples(texts=texts) for subject, texts in report.samples.items()},
+        gates=[
+            models_pb2.GateResult(
+                name=gate.name,
+                metric=gate.metric,
+                passed=gate.passed,
+                value=gate.value,
+                comparison=gate.comparison,
+                limit=gate.limit,
+                detail=gate.detail,
+            )
+            for gate in report.gates
+        ],
+        passed=report.passed,
+        create_time=to_timestamp(report.created_at),
+    )
+
+
+def champion_message(champion: Champion) -> models_pb2.Champion:
+    """A champion alias with its history."""
+    return models_pb2.Champion(
+        recipe=champion.recipe,
+        version=champion.version,
+        rev=champion.rev,
+        history=[
+            models_pb2.AliasChange(
+                version=change.version, action=change.action, time=to_timestamp(change.at), cause=change.cause
+            )
+            for change in champion.history
+        ],
+    )
+
+
+def dataset_result(result: Mapping[str, Any]) -> trainer_pb2.Dataset:
+    """A curate job's result."""
+    return dataset_message(Dataset.from_json(result["dataset"]), reused=result["reused"])
+
+
+def run_result(result: Mapping[str, Any]) -> trainer_pb2.Run:
+    """A tune job's result."""
+    return run_message(Run.from_json(result["run"]), reused=result["reused"], judge_job_id=result["judge_job_id"])
+
+
+def version_result(result: Mapping[str, Any]) -> models_pb2.ModelVersion:
+    """A judge job's result."""
+    return version_message(ModelVersion.from_json(result["version"]), champion=result["promoted"])

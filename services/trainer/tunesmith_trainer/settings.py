@@ -1,0 +1,21 @@
+"""Settings of the trainer."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class TrainerSettings(BaseSettings):
+    """How much the trainer does at once, and which base models it takes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TUNESMITH_TRAINER_", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+
+    max_parallel_trainings: int = Field(default=1, ge=1, le=64)
+    """Runs and judgements that may be under way at once; the others wait in line."""
+    max_parallel_curations: int = Field(default=2, ge=1, le=64)
+    """Datasets that may be built at once."""
+    keep_checkpoints: bool = False
+    """Keep a run's checkpoints after its adapter is stored, for looking into a training."""

@@ -1,0 +1,186 @@
+"""Events as CloudEvents 1.0 in Kafka's binary mode: attributes in headers, JSON data in the value, subject as key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import get_args
+
+from cloudevents.core.bindings.kafka import KafkaMessage, from_binary, to_binary
+from cloudevents.core.exceptions import BaseCloudEventException
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from tunesmith.domain.errors import DataLoss, InvalidInput, TunesmithError, Unsupported
+from tunesmith.domain.events import Event, EventType
+from tunesmith.domain.ids import canonical_json
+from tunesmith.ports.bus import DeadLetter, Message
+from tunesmith.ports.clock import rfc3339
+
+MAX_EVENT_BYTES = 1_000_000
+"""Headers, key and value together; a Kafka producer's `max_request_size` is 1 MiB by default."""
+
+_TYPES = frozenset(get_args(EventType))
+_REQUIRED = ("id", "type", "source", "specversion", "subject", "time")
+_MAX_ERROR_CHARS = 2000
+
+Headers = Sequence[tuple[str, bytes | None]]
+"""Header names and values as Kafka clients give them; a value may be null."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedEvent:
+    """What goes over the wire."""
+
+    headers: list[tuple[str, bytes]]
+    key: bytes
+    value: bytes
+
+
+def encode(event: Event) -> EncodedEvent:
+    """The event's bytes; InvalidInput for one that `decode` would refuse. Its time is normalised to UTC."""
+    if event.type not in _TYPES:
+        raise InvalidInput(f"event type {event.type!r} is unknown; known types: {', '.join(sorted(_TYPES))}")
+    try:
+        attributes = {
+            "specversion": "1.0",
+            "id": event.id,
+            "type": event.type,
+            "source": event.source,
+            "subject": event.subject,
+            "time": datetime.fromisoformat(event.time),
+            "datacontenttype": "application/json",
+        }
+        # As bytes, because the SDK would write NaN and escape every letter that is not ASCII.
+        message = to_binary(CloudEvent(attributes, canonical_json(dict(event.data))), JSONFormat())
+        encoded = EncodedEvent([*message.headers.items()], event.subject.encode(), message.value)
+    except (BaseCloudEventException, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InvalidInput(f"event {event.id!r} cannot be published: {error}", reason="INVALID_EVENT") from error
+    size_bytes = _size_bytes(encoded.headers, encoded.key, encoded.value)
+    if size_bytes > MAX_EVENT_BYTES:
+        raise InvalidInput(
+            f"event {event.id} has {size_bytes} bytes, the limit is {MAX_EVENT_BYTES}; "
+            "put the data into the store and its key into the event",
+            reason="EVENT_TOO_LARGE",
+            metadata={"size_bytes": str(size_bytes), "limit": str(MAX_EVENT_BYTES)},
+        )
+    return encoded
+
+
+def decode(headers: Headers, key: bytes | None, value: bytes | None) -> Event:
+    """The event that a message carries.
+
+    DataLoss when the bytes are not an event, whatever they are; Unsupported when they are one of a CloudEvents
+    version or of a type that this build cannot read.
+    """
+    size_bytes = _size_bytes(headers, key or b"", value or b"")
+    if size_bytes > MAX_EVENT_BYTES:
+        raise _undecodable(f"it has {size_bytes} bytes, the limit is {MAX_EVENT_BYTES}")
+    attributes = _attribute_headers(headers)
+    missing = [name for name in _REQUIRED if not attributes.get(f"ce_{name}")]
+    # The SDK would make up an id and a time, and read an unknown version as 1.0.
+    if missing:
+        raise _undecodable(f"the headers {', '.join(f'ce_{name}' for name in missing)} are missing or empty")
+    _check_readable(attributes)
+    try:
+        event = from_binary(KafkaMessage(attributes, None, value or b""), JSONFormat())
+        data = event.get_data()
+        if not isinstance(data, dict):
+            raise ValueError("the value is not a JSON object")
+        canonical_json(data)  # what JSON cannot hold (NaN, lone surrogates) must not get any further
+        subject, time = event.get_subject(), event.get_time()
+        assert subject is not None
+        assert time is not None
+        if key is not None and key != subject.encode():
+            raise ValueError(f"the key {key[:100]!r} is not the subject {subject[:100]!r}")
+        return Event(event.get_id(), event.get_type(), event.get_source(), subject, rfc3339(time), data)
+    except (BaseCloudEventException, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _undecodable(str(error)) from error
+
+
+def try_decode(headers: Headers, key: bytes | None, value: bytes | None) -> tuple[Event | None, str]:
+    """The event and an empty string, or None and why the message cannot be decoded."""
+    try:
+        return decode(headers, key, value), ""
+    except TunesmithError as error:
+        return None, error.message
+
+
+def key_text(key: bytes | None) -> str:
+    """A message key to look at, whatever its bytes are."""
+    return (key or b"").decode(errors="backslashreplace")
+
+
+def dead_letter_topic(topic: str) -> str:
+    """Where a topic's given-up messages go."""
+    return f"{topic}.dead-letter"
+
+
+def with_origin(headers: Headers, message: Message, *, group: str, error: str) -> list[tuple[str, bytes | None]]:
+    """The headers of a dead letter: those the message came with, and where it stood and why it was given up."""
+    origin = {
+        "topic": message.topic,
+        "partition": message.partition,
+        "offset": message.offset,
+        "group": group,
+        "attempt": message.attempt,
+        "error": error[:_MAX_ERROR_CHARS],
+    }
+    return [*headers, *((f"origin_{name}", str(value).encode(errors="replace")) for name, value in origin.items())]
+
+
+def read_dead_letter(topic: str, headers: Headers, key: bytes | None, value: bytes | None) -> DeadLetter:
+    """The inverse of `with_origin`. One that somebody wrote without an origin says so, with partition and offset -1."""
+    # The last ones count: a message may have been a dead letter before.
+    origin = {name: value for name, value in headers if name.startswith("origin_")}
+    event, decode_error = try_decode([(n, v) for n, v in headers if not n.startswith("origin_")], key, value)
+    try:
+        texts = {name.removeprefix("origin_"): (value or b"").decode() for name, value in origin.items()}
+        partition, offset, attempt = int(texts["partition"]), int(texts["offset"]), int(texts["attempt"])
+        topic, group, error = texts["topic"], texts["group"], texts["error"]
+    except (KeyError, ValueError):
+        partition, offset, attempt, group, error = -1, -1, 0, "", "its origin headers are missing or unreadable"
+    message = Message(topic, partition, offset, key_text(key), event, attempt, decode_error)
+    return DeadLetter(topic, partition, offset, group, attempt, error, message)
+
+
+def _attribute_headers(headers: Headers) -> dict[str, bytes]:
+    """The headers that matter to CloudEvents. Others may be anything."""
+    attributes: dict[str, bytes] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if not lower.startswith("ce_") and lower != "content-type":
+            continue
+        if value is None:
+            raise _undecodable(f"the header {name[:100]!r} is null")
+        if lower in attributes:
+            raise _undecodable(f"the header {name[:100]!r} is there twice")
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            raise _undecodable(f"the header {name[:100]!r} is not UTF-8") from error
+        attributes[lower] = value
+    return attributes
+
+
+def _check_readable(attributes: dict[str, bytes]) -> None:
+    version, kind = attributes["ce_specversion"].decode(), attributes["ce_type"].decode()
+    if version != "1.0":
+        raise Unsupported(
+            f"CloudEvents version {version[:20]!r} cannot be read, only '1.0'; upgrade this service or the producer",
+            reason="UNKNOWN_SPECVERSION",
+        )
+    if kind not in _TYPES:
+        raise Unsupported(
+            f"event type {kind[:100]!r} is unknown to this version; upgrade this service, then replay the dead letter",
+            reason="UNKNOWN_EVENT_TYPE",
+        )
+
+
+def _size_bytes(headers: Headers, key: bytes, value: bytes) -> int:
+    return len(key) + len(value) + sum(len(name) + len(content or b"") for name, content in headers)
+
+
+def _undecodable(why: str) -> DataLoss:
+    return DataLoss(f"the message is not an event of Tunesmith: {why[:500]}", reason="UNDECODABLE_EVENT")

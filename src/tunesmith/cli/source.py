@@ -1,0 +1,122 @@
+"""The source that a command names: a URL as it is, or a local file that is sent to the server."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from tunesmith.cli.connection import UPLOAD_TIMEOUT_S, Connection
+from tunesmith.cli.options import pairs
+from tunesmith_proto.scraper.v1 import scraper_pb2
+
+CHUNK_BYTES = 1 << 20
+"""Most that one message of UploadSource may carry."""
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+
+_FORMATS = {
+    "text": scraper_pb2.SOURCE_FORMAT_TEXT,
+    "csv": scraper_pb2.SOURCE_FORMAT_CSV,
+    "json": scraper_pb2.SOURCE_FORMAT_JSON,
+    "html": scraper_pb2.SOURCE_FORMAT_HTML,
+}
+_FORMAT_BY_SUFFIX = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".html": "html",
+    ".htm": "html",
+}
+"""Upload forgets the file's name, so what the name says is sent as the format. `.txt` says too little."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenSource:
+    """The source options of a command, checked: a local file is known to exist and to be readable."""
+
+    source: scraper_pb2.Source
+    """Its URL is empty for a local file, and for the recipe's own source."""
+    file: Path | None
+
+    @staticmethod
+    def read(
+        *,
+        source: str,
+        source_format: str | None,
+        columns: Sequence[str],
+        selector: str,
+        licence: str,
+        licence_url: str,
+        display_name: str,
+    ) -> GivenSource:
+        """The options as given. A usage error names a file that is not there, before anything starts."""
+        file = None if not source or _URL.match(source) else _readable(Path(source))
+        if file is not None:
+            source_format = source_format or _FORMAT_BY_SUFFIX.get(file.suffix.lower())
+        return GivenSource(
+            scraper_pb2.Source(
+                url=source if file is None else "",
+                format=_FORMATS[source_format] if source_format else scraper_pb2.SOURCE_FORMAT_UNSPECIFIED,
+                columns=pairs(columns, option="--column"),
+                css_selector=selector,
+                licence_id=licence,
+                licence_url=licence_url,
+                display_name=display_name or (file.name if file else ""),
+            ),
+            file,
+        )
+
+    def resolved(self, connection: Connection, *, default_url: str) -> scraper_pb2.Source:
+        """The source as the server takes it; sends the local file if it is one."""
+        made = scraper_pb2.Source()
+        made.CopyFrom(self.source)
+        made.url = upload(connection, self.file) if self.file else self.source.url or default_url
+        return made
+
+    def content_key(self) -> str:
+        """What the source is, for telling runs apart: a local file by its content, a URL by its text."""
+        if self.file is None:
+            return self.source.url
+        digest = hashlib.sha256()
+        for chunk in _chunks(self.file):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+
+def upload(connection: Connection, file: Path) -> str:
+    """Send a file; the `upload:SHA256` URL under which the server keeps it."""
+    requests = (scraper_pb2.UploadSourceRequest(chunk=chunk) for chunk in _chunks(file))
+    reply: scraper_pb2.UploadSourceResponse = connection.call_stream(
+        connection.scraper.UploadSource, requests, timeout_s=UPLOAD_TIMEOUT_S
+    )
+    return reply.url
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as content:
+        while chunk := content.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _readable(file: Path) -> Path:
+    file = file.expanduser()
+    if not file.is_file():
+        found = "is not a file" if file.exists() else "does not exist"
+        raise click.BadParameter(
+            f"the source {str(file)!r} {found}; give a file, or a URL such as sample:genres or https://…",
+            param_hint="--source",
+        )
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise click.BadParameter(
+            f"the source {str(file)!r} cannot be read: {error.strerror}", param_hint="--source"
+        ) from error
+    return file

@@ -1,0 +1,99 @@
+"""Fixtures of the scraper's tests; what they are made of is in scraper_parts.py."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scraper_parts import DATA, Handler, MakeFetcher, MovingClock, Names, Scraper, Site
+from tunesmith_scraper import network
+from tunesmith_scraper.fetch import Fetcher
+from tunesmith_scraper.politeness import PoliteFetcher
+from tunesmith_scraper.settings import ScraperSettings
+
+from tunesmith.adapters.local_store import LocalStore
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Clients that hang up, or dislike our certificate, are what the tests are about."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing."""
+
+
+def _serve(context: ssl.SSLContext | None = None) -> Iterator[Site]:
+    handler = type("SiteHandler", (Handler,), {})
+    server = QuietServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    site = Site(server.server_port)
+    handler.site = site  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield site
+    site.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    yield from _serve()
+
+
+@pytest.fixture
+def secure_site() -> Iterator[Site]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(DATA / "lists.test.cert.pem", DATA / "lists.test.key.pem")
+    yield from _serve(context)
+
+
+@pytest.fixture
+def clock() -> MovingClock:
+    return MovingClock()
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+@pytest.fixture
+def local_site_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    """127.0.0.1 counts as public, so that a local server can stand for the internet; all else is judged as ever."""
+    judge = network.is_public
+    monkeypatch.setattr(network, "is_public", lambda address: address == "127.0.0.1" or judge(address))
+
+
+@pytest.fixture
+def make_fetcher(clock: MovingClock, names: Names) -> MakeFetcher:
+    """Fetchers that may use this machine's addresses unless told otherwise."""
+
+    def make(*, ssl_context: ssl.SSLContext | None = None, **settings: Any) -> Fetcher:
+        chosen = ScraperSettings(**{"allow_private_addresses": True} | settings)
+        return Fetcher(chosen, clock=clock, resolver=names, ssl_context=ssl_context, uniform=lambda: 1.0)
+
+    return make
+
+
+@pytest.fixture
+def make_polite(make_fetcher: MakeFetcher, clock: MovingClock) -> Callable[..., PoliteFetcher]:
+    def make(**settings: Any) -> PoliteFetcher:
+        chosen = ScraperSettings(**{"allow_private_addresses": True} | settings)
+        return PoliteFetcher(make_fetcher(**settings), chosen, clock=clock)
+
+    return make
+
+
+@pytest.fixture
+def scraper(tmp_path: Path, clock: MovingClock, make_polite: Callable[..., PoliteFetcher]) -> Scraper:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return Scraper(LocalStore(tmp_path / "store"), clock, make_polite, scratch)
