@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -37,6 +36,5 @@ class GeneratorSettings(BaseSettings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Weights and arithmetic of the bases. bfloat16 halves memory, but answers then depend on who shares the batch."""
     num_threads: int = Field(default=0, ge=0)
-    """PyTorch's CPU threads; 0 leaves PyTorch's choice."""
-    cache_dir: Path = Path(".tunesmith/cache/generator")
-    """Where adapter files from the store are kept; may be deleted while the service is down."""
+    """PyTorch's CPU threads; 0 takes half the cores. With all of them and a training beside it, decoding nearly stops:
+    PyTorch's threads wait for each other at every operation."""

@@ -50,17 +50,17 @@ def _collect(platform: Platform, context: WorkContext) -> Outcome:
     from tunesmith_scraper.politeness import PoliteFetcher
 
     settings = read_settings(ScraperSettings)
-    with Fetcher(settings, clock=platform.clock) as fetcher:
-        collected = collect(
-            CollectRequest.from_json(context.job.request),
-            store=platform.store,
-            clock=platform.clock,
-            fetcher=PoliteFetcher(fetcher, settings, clock=platform.clock),
-            settings=settings,
-            report=context.report,
-            should_stop=context.should_stop,
-            scratch=_scratch(platform),
-        )
+    fetcher = Fetcher(settings, clock=platform.clock)
+    collected = collect(
+        CollectRequest.from_json(context.job.request),
+        store=platform.store,
+        clock=platform.clock,
+        fetcher=PoliteFetcher(fetcher, settings, clock=platform.clock),
+        settings=settings,
+        report=context.report,
+        should_stop=context.should_stop,
+        scratch=_scratch(platform),
+    )
     collection = collected.collection
     data = {
         "job_id": context.job.id,

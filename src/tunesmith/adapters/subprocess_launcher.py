@@ -20,12 +20,12 @@ from uuid import uuid4
 
 from tunesmith.domain.errors import FailedPrecondition, InvalidInput, InvalidSettings, Unavailable
 from tunesmith.domain.ids import check_name
-from tunesmith.ports.launcher import LaunchStatus
+from tunesmith.ports.launcher import LaunchState, LaunchStatus
 
 log = logging.getLogger(__name__)
 
 MAX_LOG_BYTES = 8 << 20
-"""A log that has grown beyond this when it is looked at is cut down to its last KEPT_LOG_BYTES."""
+"""Of a log that has grown beyond this when it is looked at, only the last KEPT_LOG_BYTES are kept (`log.previous`)."""
 KEPT_LOG_BYTES = 1 << 20
 LOG_TAIL_BYTES = 4096
 
@@ -89,17 +89,8 @@ class SubprocessLauncher:
     def status(self, name: str) -> LaunchStatus:
         """What is known of `name`; also keeps its log bounded."""
         home = self._home(name)
-        if not home.is_dir():
-            return LaunchStatus("absent")
-        # In this order: who holds `watch` writes `exit` before letting go of it.
-        running = _is_held(home / "watch") or _is_held(home / "lock")
-        exit_code = _read_exit(home)
-        log_tail = _read_log(home / "log")
-        if exit_code is not None:
-            return LaunchStatus("exited", exit_code, log_tail)
-        if running:
-            return LaunchStatus("running", None, log_tail)
-        return LaunchStatus("lost" if home.is_dir() else "absent", None, log_tail)
+        state, exit_code = _state(home)
+        return LaunchStatus(state, exit_code, "" if state == "absent" else _read_log(home))
 
     def stop(self, name: str, *, grace_s: float) -> None:
         """SIGTERM to the process group, SIGKILL after `grace_s`; returns when it is gone."""
@@ -123,7 +114,7 @@ class SubprocessLauncher:
 
     def forget(self, name: str) -> None:
         """Remove the folder; FailedPrecondition while it is running."""
-        if not self._is_gone(name):
+        if _state(self._home(name))[0] == "running":
             raise FailedPrecondition(f"{name} is still running; stop it before forgetting it", metadata={"name": name})
         self._discard(self._home(name))
 
@@ -131,8 +122,7 @@ class SubprocessLauncher:
         return self._folder / check_name(name, what="launch name")
 
     def _is_gone(self, name: str) -> bool:
-        home = self._home(name)
-        return not (_is_held(home / "watch") or _is_held(home / "lock"))
+        return not _is_alive(self._home(name))
 
     def _discard(self, home: Path) -> None:
         """Remove a launch folder in one step for everyone who looks."""
@@ -272,6 +262,21 @@ def _holds(pid: int, home: Path) -> bool:
     return str(home / "lock") in opened and str(home / "watch") not in opened
 
 
+def _state(home: Path) -> tuple[LaunchState, int | None]:
+    # In this order: who holds `watch` writes `exit` before letting go of it.
+    alive = _is_alive(home)
+    try:
+        return "exited", int((home / "exit").read_text())
+    except FileNotFoundError:
+        if alive:
+            return "running", None
+        return "lost" if home.is_dir() else "absent", None
+
+
+def _is_alive(home: Path) -> bool:
+    return _is_held(home / "watch") or _is_held(home / "lock")
+
+
 def _is_held(path: Path) -> bool:
     """Whether some process holds the lock. Looking takes a shared lock for an instant, which disturbs nobody."""
     try:
@@ -284,41 +289,40 @@ def _is_held(path: Path) -> bool:
     return False
 
 
-def _read_exit(home: Path) -> int | None:
-    try:
-        return int((home / "exit").read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _read_log(path: Path) -> str:
+def _read_log(home: Path) -> str:
     """The last lines of a log, after cutting it if it has grown too long."""
     try:
-        _bound_log(path)
-        with path.open("rb") as file:
-            size_bytes = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size_bytes - LOG_TAIL_BYTES))
-            tail = file.read(LOG_TAIL_BYTES)
+        _bound_log(home)
+        tail = _last_bytes(home / "log", LOG_TAIL_BYTES + 1)
+        if len(tail) < LOG_TAIL_BYTES:
+            tail = _last_bytes(home / "log.previous", LOG_TAIL_BYTES + 1 - len(tail)) + tail
     except FileNotFoundError:
         return ""
-    if size_bytes > LOG_TAIL_BYTES and b"\n" in tail[:-1]:
+    if len(tail) > LOG_TAIL_BYTES and b"\n" in tail[:-1]:
         tail = tail.partition(b"\n")[2]
     # Replacement characters are longer than the bytes they stand for.
     return tail.decode(errors="replace").encode()[-LOG_TAIL_BYTES:].decode(errors="ignore")
 
 
-def _bound_log(path: Path) -> None:
-    """Cut a long log down to its end. The child appends, so it goes on after that; a line in between may get lost."""
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC), "rb+", buffering=0) as file:
-        size_bytes = file.seek(0, os.SEEK_END)
-        if size_bytes <= MAX_LOG_BYTES:
+def _bound_log(home: Path) -> None:
+    """Set the end of a long log aside and empty it. The child appends, so it goes on at the start."""
+    with (home / "log").open("rb+") as file:
+        if os.fstat(file.fileno()).st_size <= MAX_LOG_BYTES:
             return
         with suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.seek(size_bytes - KEPT_LOG_BYTES)
-            kept = file.read(KEPT_LOG_BYTES)
+            with suppress(OSError):  # a full disk is the best reason to go on
+                (home / "log.previous").write_bytes(_last_bytes(home / "log", KEPT_LOG_BYTES))
             file.truncate(0)
-            file.write(kept)
+
+
+def _last_bytes(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - count))
+            return file.read(count)
+    except FileNotFoundError:
+        return b""
 
 
 def _record_exit(home: Path, exit_code: int) -> None:
@@ -329,7 +333,8 @@ def _record_exit(home: Path, exit_code: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.rename(home / "exit")
-    _sync_folder(home)
+    with suppress(FileNotFoundError):  # from here on it is known, and may be forgotten
+        _sync_folder(home)
 
 
 def _sync_folder(folder: Path) -> None:

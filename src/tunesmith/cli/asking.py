@@ -1,14 +1,13 @@
-"""Questions to the generator: inputs, seeds and parameters from options, and several answers at a time."""
+"""Questions to the generator: seeds and parameters from options, and several answers at a time."""
 
 from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tunesmith.cli.connection import GENERATE_TIMEOUT_S, Connection
-from tunesmith.recipes import RECIPES
 from tunesmith_proto.generator.v1 import generator_pb2
 
 MAX_IN_FLIGHT = 8
@@ -16,35 +15,13 @@ MAX_IN_FLIGHT = 8
 
 MAX_RANDOM_SEED = 1_000_000
 
+SEEDS_PER_ANSWER = 2
+"""How many seeds are asked for each answer that is wanted, at most, to replace answers that come twice."""
+
 
 def first_seed(given: int | None) -> int:
     """The seed of the first answer; a random one is small, so that a person can type it again."""
     return secrets.randbelow(MAX_RANDOM_SEED) if given is None else given
-
-
-def inputs_for(recipe: str, seed: int, *, given: Mapping[str, str], prompt: str) -> Mapping[str, str]:
-    """The inputs of one question: those given, else the recipe's for this seed; none beside a raw prompt."""
-    if given or prompt:
-        return given
-    known = RECIPES.get(recipe)
-    return known.inputs_of_seed(seed) if known else {"seed": str(seed)}
-
-
-def answers(
-    connection: Connection, requests: Iterable[generator_pb2.GenerateRequest]
-) -> Iterator[generator_pb2.Answer]:
-    """Answers in the order of the requests, with up to MAX_IN_FLIGHT of them on the way at once."""
-    pending: deque[Any] = deque()
-    try:
-        for request in requests:
-            if len(pending) >= MAX_IN_FLIGHT:
-                yield pending.popleft().result().answer
-            pending.append(connection.call(connection.generator.Generate.future, request, timeout_s=GENERATE_TIMEOUT_S))
-        while pending:
-            yield pending.popleft().result().answer
-    finally:
-        for call in pending:
-            call.cancel()
 
 
 def sampling(*, stop: Iterable[str], **given: float | bool | None) -> generator_pb2.GenerationParameters:
@@ -59,3 +36,32 @@ def with_seed(parameters: generator_pb2.GenerationParameters, seed: int) -> gene
     made.CopyFrom(parameters)
     made.seed = seed
     return made
+
+
+def answers(
+    connection: Connection, question: Callable[[int], generator_pb2.GenerateRequest], *, start: int, count: int
+) -> list[generator_pb2.Answer]:
+    """`count` answers in the order of their seeds from `start` on, with up to MAX_IN_FLIGHT on the way at once.
+
+    The server answers a known text with that of the next seed, so that two seeds can give the same answer: the second
+    is passed over and a further seed asked, as long as SEEDS_PER_ANSWER allows; then repeats fill the rest.
+    """
+    seeds = iter(range(start, start + count * SEEDS_PER_ANSWER))
+    pending: deque[Any] = deque()
+    found: list[generator_pb2.Answer] = []
+    repeats: list[generator_pb2.Answer] = []
+    seen: set[str] = set()
+    ask = connection.generator.Generate.future
+    try:
+        while len(found) < count:
+            while len(pending) < min(MAX_IN_FLIGHT, count - len(found)) and (seed := next(seeds, None)) is not None:
+                pending.append(connection.call(ask, question(seed), timeout_s=GENERATE_TIMEOUT_S))
+            if not pending:
+                break
+            answer = pending.popleft().result().answer
+            (repeats if answer.text in seen else found).append(answer)
+            seen.add(answer.text)
+    finally:
+        for call in pending:
+            call.cancel()
+    return found + repeats[: count - len(found)]

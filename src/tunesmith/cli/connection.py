@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.longrunning import operations_pb2_grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -32,6 +33,9 @@ WATCH_TIMEOUT_S = 3600.0
 """Deadline of one watching call; the watcher calls again, so that a watched job has no limit."""
 PROBE_TIMEOUT_S = 3.0
 """How long a server may take to say that it is alive."""
+
+KEEPALIVE_S = 310
+"""A server that is not told otherwise takes more than one ping in 5 minutes of silence for an attack, and hangs up."""
 
 SERVER_FILE = "server.json"
 """In a data folder while a server runs on it: `{"address": "127.0.0.1:50400", "pid": 1}`."""
@@ -58,6 +62,7 @@ _RETRIED = {
         "TraceLineage",
     ),
     "tunesmith_proto.generator.v1.GeneratorService": ("Generate", "Compare", "ListServed"),
+    "google.longrunning.Operations": ("GetOperation",),
     "tunesmith_proto.common.v1.JobService": ("ListJobs", "GetJob", "CancelJob"),
 }
 """RPCs that may be sent twice. Those that start jobs are among them because they always carry a request id."""
@@ -120,6 +125,10 @@ class Connection:
     def generator(self) -> Any:
         return generator_pb2_grpc.GeneratorServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
+    @cached_property
+    def operations(self) -> Any:
+        return operations_pb2_grpc.OperationsStub(self.channel)
+
     def call(self, method: Callable[..., Any], request: Message, *, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         """One call under a deadline: `--timeout` if given, else `timeout_s`."""
         return method(request, timeout=self._timeout_s or timeout_s, metadata=self.metadata)
@@ -158,7 +167,7 @@ def open_channel(target: str) -> grpc.Channel:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
     if target.startswith(("127.", "localhost:", "[::1]:", "unix:")):

@@ -137,6 +137,7 @@ def source_options(function: _F) -> _F:
             help="Column that a record field is read from, where the names differ.",
         ),
         click.option("--selector", metavar="CSS", default="", help="Which elements of a page hold the items."),
+        click.option("--attribute", metavar="NAME", default="", help="Attribute of those elements, not their text."),
         click.option("--licence", metavar="SPDX_ID", default="", help="Licence of the data, if the source has none."),
         click.option("--licence-url", metavar="URL", default=""),
         click.option("--name", "display_name", metavar="TEXT", default="", help="Name of the source, for people."),
@@ -156,7 +157,7 @@ def parameter_options(function: _F) -> _F:
         click.option("--typical-p", type=float, help="between 0 and 1"),
         click.option("--repetition-penalty", type=float, help="> 0"),
         click.option("--do-sample/--no-do-sample", default=None, help="Sample, or take the likeliest token."),
-        click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of the first answer; default: random."),
+        click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the first answer; default: random."),
         click.option("--stop", multiple=True, help="A further stop sequence; at most 4."),
         click.option("--truncate", type=int, help="Keep only the last so many prompt tokens."),
     )

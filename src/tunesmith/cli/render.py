@@ -261,13 +261,18 @@ def refusal_lines(report: models_pb2.Report) -> list[str]:
 
 def answers_table(title: str, answers: Sequence[generator_pb2.Answer]) -> RenderableType:
     """Answers as a numbered list with their seeds, and a remark on those that are known or out of format."""
-    rows = [[n, answer.seed, answer.text, remark(answer)] for n, answer in enumerate(answers, 1)]
+    rows = [[n, seed_text(answer), answer.text, remark(answer)] for n, answer in enumerate(answers, 1)]
     columns = ["no.", "seed", "answer"]
     if not any(row[3] for row in rows):
         rows = [row[:3] for row in rows]
     else:
         columns.append("remark")
     return table(title, columns, rows)
+
+
+def seed_text(answer: generator_pb2.Answer) -> str:
+    """The seed that gives this answer again; `-` when it does not hang on one."""
+    return str(answer.seed) if answer.HasField("seed") else answer.inputs.get("seed", "-")
 
 
 def remark(answer: generator_pb2.Answer) -> str:

@@ -9,20 +9,21 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 from google.longrunning import operations_pb2
-from google.protobuf import json_format
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct
 
 from tunesmith.cli.connection import Connection
 from tunesmith.cli.problems import EXIT_REFUSED, JobFailed, Stopped, code_of
 from tunesmith.cli.progress import display, follow
-from tunesmith.cli.render import Output, ago, counts, gates_table, measures_table, plain, refusal_lines
-from tunesmith.domain.errors import FailedPrecondition, UnknownRecipe
+from tunesmith.cli.render import Output, ago, counts, gates_table, measures_table, refusal_lines
+from tunesmith.domain.errors import DataLoss, FailedPrecondition, UnknownRecipe
 from tunesmith_proto.common.v1 import jobs_pb2
 from tunesmith_proto.scraper.v1 import scraper_pb2
 from tunesmith_proto.trainer.v1 import models_pb2, trainer_pb2
 
 M = TypeVar("M", bound=Message)
+
+OPERATION_PREFIX = "operations/"
+"""The rest of an operation's name is the id of its job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +50,41 @@ def submit(connection: Connection, method: Callable[..., Any], request: Message)
     metadata = jobs_pb2.JobMetadata()
     operation.metadata.Unpack(metadata)
     job = metadata.job
-    job.id = job.id or operation.name.removeprefix("operations/")
+    job.id = job.id or operation.name.removeprefix(OPERATION_PREFIX)
     return Submitted(job, operation, metadata.reused)
 
 
 def result_of(connection: Connection, out: Output, submitted: Submitted, kind: type[M]) -> Result[M]:
     """The result of a job, waited for if need be; JobFailed unless it succeeded."""
-    message = kind()
-    if submitted.operation.done and submitted.operation.response.Unpack(message):
-        return Result(message, reused=submitted.known or bool(getattr(message, "reused", False)))
+    if submitted.operation.done and submitted.operation.HasField("response"):
+        message = _response(submitted.operation, kind)
+        return Result(message, reused=submitted.known or _says_reused(message))
     if submitted.known and not submitted.operation.done:
         out.note(f"continued: {submitted.job.kind} job {submitted.job.id} was under way already")
+    message = followed_result(connection, out, submitted.job.id, kind)
+    return Result(message, reused=_says_reused(message))
+
+
+def followed_result(connection: Connection, out: Output, job_id: str, kind: type[M], *, expected: bool = False) -> M:
+    """Follow a job to its end and fetch what it made; JobFailed unless it succeeded. `expected` as in `updates`."""
     with display(out) as shown:
-        job = follow(connection, submitted.job.id, shown)
-    message = message_of(job.result, kind)
-    return Result(message, reused=bool(getattr(message, "reused", False)))
+        follow(connection, job_id, shown, expected=expected)
+    request = operations_pb2.GetOperationRequest(name=f"{OPERATION_PREFIX}{job_id}")
+    return _response(connection.call(connection.operations.GetOperation, request), kind)
 
 
-def message_of(struct: Struct, kind: type[M]) -> M:
-    """A job's result as the message that it carries the fields of."""
-    return json_format.ParseDict(plain(struct), kind(), ignore_unknown_fields=True)
+def _response(operation: operations_pb2.Operation, kind: type[M]) -> M:
+    message = kind()
+    if not operation.response.Unpack(message):
+        raise DataLoss(
+            f"{operation.name} holds no {kind.DESCRIPTOR.name}; server and client are of different versions",
+            reason="WRONG_RESULT",
+        )
+    return message
+
+
+def _says_reused(message: Message) -> bool:
+    return bool(getattr(message, "reused", False))
 
 
 @contextlib.contextmanager
@@ -146,9 +162,7 @@ def judged_model(
     """
     if job_id := run.message.judge_job_id:
         try:
-            with display(out) as shown:
-                job = follow(connection, job_id, shown, expected=not run.reused)
-            return message_of(job.result, models_pb2.ModelVersion)
+            return followed_result(connection, out, job_id, models_pb2.ModelVersion, expected=not run.reused)
         except (grpc.RpcError, JobFailed) as error:
             lost = isinstance(error, grpc.RpcError) and code_of(error) == "NOT_FOUND"
             if not lost and not (run.reused and isinstance(error, JobFailed)):

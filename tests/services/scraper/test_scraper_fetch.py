@@ -306,7 +306,7 @@ def test_5xx_is_tried_again_with_growing_waits_and_then_given_up(
 
 
 def test_a_body_that_breaks_off_is_fetched_again_from_its_start(site: Site, make_fetcher: MakeFetcher) -> None:
-    site.routes["/"] = in_turn(page("du", Content_Length="3"), page("dub", Content_Length="3"))
+    site.routes["/"] = in_turn(page("dub" * 50_000, Content_Length="999999"), page("dub", Content_Length="3"))
     sink = io.BytesIO()
 
     make_fetcher().fetch(site.url("/"), sink)

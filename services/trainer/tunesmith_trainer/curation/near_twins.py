@@ -10,7 +10,7 @@ import re
 import unicodedata
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -131,12 +131,15 @@ def _buckets(band: npt.NDArray[np.uint32], fingerprint: npt.NDArray[np.uint32]) 
         yield order[edges[first] : edges[first + 1]].tolist()
 
 
-def _join_twins(bucket: Iterable[int], folds: DiskLines, clusters: _Clusters, similarity: float) -> None:
+def _join_twins(bucket: list[int], folds: DiskLines, clusters: _Clusters, similarity: float) -> None:
+    # Most buckets of twins were joined by an earlier band.
+    if clusters.are_one(bucket):
+        return
     earlier: list[tuple[int, Shingles]] = []
     for number in bucket:
         mine = shingles(folds[number].decode())
-        for other, theirs in earlier:
-            if not clusters.joined(number, other) and jaccard(mine, theirs) >= similarity:
+        for other, theirs in reversed(earlier):
+            if not clusters.are_one((number, other)) and jaccard(mine, theirs) >= similarity:
                 clusters.join(number, other)
         earlier.append((number, mine))
         del earlier[:-MAX_NEIGHBOURS]
@@ -148,8 +151,9 @@ class _Clusters:
     def __init__(self, size: int) -> None:
         self._parents = array("I", range(size))
 
-    def joined(self, one: int, other: int) -> bool:
-        return self._root(one) == self._root(other)
+    def are_one(self, numbers: Sequence[int]) -> bool:
+        first = self._root(numbers[0])
+        return all(self._root(number) == first for number in numbers)
 
     def join(self, one: int, other: int) -> None:
         low, high = sorted((self._root(one), self._root(other)))

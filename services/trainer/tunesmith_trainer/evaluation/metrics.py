@@ -51,7 +51,10 @@ METRIC_DESCRIPTIONS: Mapping[str, MetricInfo] = {
         "Compression ratio", "ratio", "lower", "Bytes of all valid answers over their zlib-compressed bytes."
     ),
     "self_repetition_share": MetricInfo(
-        "Self-repetition", "share", "lower", "Valid answers that share a run of four words with another one."
+        "Self-repetition",
+        "share",
+        "lower",
+        "Valid answers that share a run of four words (a shorter answer: all of it) with another one.",
     ),
     "repeated_word_share": MetricInfo(
         "Repeated words",
@@ -128,10 +131,10 @@ def formatted(value: float, metric: str, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     match info.unit if info else "ratio":
         case "share":
-            return f"{100 * value:{sign}.1f} %"
+            return f"{100 * value:{sign}.1f} {'points' if signed else '%'}"
         case "bits":
             return f"{value:{sign}.2f} bits"
         case "characters":
-            return f"{value:{sign}.1f} characters"
+            return f"{value:{sign}.1f} chars"
         case _:
             return f"{value:{sign}.2f}"

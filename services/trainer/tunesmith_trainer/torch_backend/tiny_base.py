@@ -128,7 +128,7 @@ def _train(
     should_stop: Callable[[], bool] | None,
 ) -> LlamaForCausalLM:
     torch.manual_seed(settings.seed)
-    model = LlamaForCausalLM(_llama_config(tokenizer, settings))
+    model = LlamaForCausalLM(llama_config(tokenizer, settings))
     model.train()
     dropout = [] if settings.dropout == 0 else _add_dropout(model, settings.dropout)
     optimizer = _Optimizer(model, settings)
@@ -172,7 +172,8 @@ def _train(
     return model
 
 
-def _llama_config(tokenizer: PreTrainedTokenizerFast, settings: TinyBaseSettings) -> LlamaConfig:
+def llama_config(tokenizer: PreTrainedTokenizerFast, settings: TinyBaseSettings) -> LlamaConfig:
+    """The shape of the model; the initial weights depend on `initializer_range` too."""
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,

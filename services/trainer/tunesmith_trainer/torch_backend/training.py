@@ -115,7 +115,7 @@ def train(
         metrics.cut_after(checkpoints.step_of(checkpoint) if checkpoint else 0)
         # Before the adapter is made: its random start belongs to what a seed decides.
         set_seed(plan.seed)
-        trainer = _trainer(loaded, rows, held_out, plan, run_folder)
+        trainer = build_trainer(loaded, rows, held_out, plan, run_folder)
         for callback in (
             StopOnUnusableLoss(plan),
             ReportProgress(metrics, progress),
@@ -162,13 +162,14 @@ def train(
     )
 
 
-def _trainer(
+def build_trainer(
     loaded: LoadedModel,
     rows: Sequence[TokenRow],
     held_out: Sequence[TokenRow],
     settings: TrainingSettings,
     run_folder: Path,
 ) -> SFTTrainer:
+    """TRL's trainer as this project sets it up, without callbacks; `loaded.model` gets the adapter put on."""
     try:
         with without_library_warnings():
             trainer = SFTTrainer(

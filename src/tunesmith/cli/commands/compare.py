@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tunesmith.cli.asking import first_seed, inputs_for, sampling, with_seed
+from tunesmith.cli.asking import first_seed, sampling, with_seed
 from tunesmith.cli.connection import GENERATE_TIMEOUT_S, connect
 from tunesmith.cli.options import (
     Globals,
@@ -57,10 +57,9 @@ def compare(
     replies: list[tuple[int, generator_pb2.CompareResponse]] = []
     with connect(options) as connection:
         for each in range(start, start + count):
-            each %= 2**64
             request = generator_pb2.CompareRequest(
                 recipe=recipe,
-                inputs=inputs_for(recipe, each, given=given, prompt=prompt),
+                inputs=given,
                 prompt=prompt,
                 parameters=with_seed(common, each),
                 models=models,

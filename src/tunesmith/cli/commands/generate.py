@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from tunesmith.cli.asking import answers, first_seed, inputs_for, sampling, with_seed
+from tunesmith.cli.asking import answers, first_seed, sampling, with_seed
 from tunesmith.cli.connection import GENERATE_TIMEOUT_S, Connection, connect
 from tunesmith.cli.options import (
     Globals,
@@ -17,7 +16,7 @@ from tunesmith.cli.options import (
     prompt_options,
     recipe_argument,
 )
-from tunesmith.cli.render import Output, answers_table, remark
+from tunesmith.cli.render import Output, answers_table, remark, seed_text
 from tunesmith_proto.generator.v1 import generator_pb2
 
 
@@ -46,7 +45,8 @@ def generate(
 ) -> None:
     """Ask the champion of RECIPE, or another model, for answers.
 
-    With -n, the seeds count up from --seed. The same seed and model give the same answer.
+    With -n, the seeds count up from --seed, passing over answers that come twice. The same seed and model give the
+    same answer. Without --input and --prompt the recipe makes its inputs from the seed.
     """
     out = Output(json=options.json)
     given = pairs(inputs, option="--input")
@@ -54,25 +54,23 @@ def generate(
         raise click.UsageError("--input and --prompt exclude each other: a raw prompt has no inputs")
     common = sampling(**parameters)
 
-    def requests() -> Iterator[generator_pb2.GenerateRequest]:
-        start = first_seed(seed)
-        for each in range(start, start + count):
-            each %= 2**64
-            yield generator_pb2.GenerateRequest(
-                recipe=recipe,
-                inputs=inputs_for(recipe, each, given=given, prompt=prompt),
-                prompt=prompt,
-                parameters=with_seed(common, each),
-                model=model,
-                allow_known=allow_known,
-            )
+    def question(each: int) -> generator_pb2.GenerateRequest:
+        return generator_pb2.GenerateRequest(
+            recipe=recipe,
+            inputs=given,
+            prompt=prompt,
+            parameters=with_seed(common, each),
+            model=model,
+            allow_known=allow_known,
+        )
 
+    start = first_seed(seed)
     with connect(options) as connection:
         if stream:
-            for request in requests():
-                _stream(connection, out, request)
+            for each in range(start, start + count):
+                _stream(connection, out, question(each))
             return
-        found = list(answers(connection, requests()))
+        found = answers(connection, question, start=start, count=count)
     out.result({"answers": found}, answers_table("", found), _origin(found))
 
 
@@ -92,4 +90,4 @@ def _stream(connection: Connection, out: Output, request: generator_pb2.Generate
             case "answer":
                 answer = reply.answer
                 said = f" ({remark(answer)})" if remark(answer) else ""
-                out.piece(f"\n= {answer.text}{said}  [seed {answer.seed}, {answer.model_version}]\n")
+                out.piece(f"\n= {answer.text}{said}  [seed {seed_text(answer)}, {answer.model_version}]\n")

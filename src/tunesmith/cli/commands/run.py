@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 from rich.console import RenderableType
 
-from tunesmith.cli.asking import answers, inputs_for
+from tunesmith.cli.asking import answers
 from tunesmith.cli.connection import Connection
 from tunesmith.cli.hosting import force_on_next_interrupt, running_or_own
 from tunesmith.cli.options import (
@@ -209,17 +209,14 @@ def _step(
 
 
 def _ask(connection: Connection, chain: Chain, model: str) -> list[generator_pb2.Answer]:
-    """The samples at the end, with seeds from 1: every run of a model shows the same."""
-    requests = (
-        generator_pb2.GenerateRequest(
-            recipe=chain.recipe,
-            inputs=inputs_for(chain.recipe, seed, given={}, prompt=""),
-            parameters=generator_pb2.GenerationParameters(seed=seed),
-            model=model,
+    """The answers at the end, with seeds from 1: every run that ends with the same model shows the same."""
+
+    def question(seed: int) -> generator_pb2.GenerateRequest:
+        return generator_pb2.GenerateRequest(
+            recipe=chain.recipe, parameters=generator_pb2.GenerationParameters(seed=seed), model=model
         )
-        for seed in range(1, chain.num_samples + 1)
-    )
-    return list(answers(connection, requests))
+
+    return answers(connection, question, start=1, count=chain.num_samples)
 
 
 def _may_continue(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import secrets
 from collections import OrderedDict, deque
@@ -80,8 +81,7 @@ class Engine:
         self._loaded: dict[str, _Loaded] = {}
         self._waiting: deque[tuple[_Host, Row]] = deque()
         disable_progress_bar()  # type: ignore[no-untyped-call]
-        if settings.num_threads:
-            torch.set_num_threads(settings.num_threads)
+        self._use_threads()
 
     def run(self) -> None:
         """Work until STOP comes; then fail whatever is unfinished."""
@@ -103,6 +103,7 @@ class Engine:
 
     def load(self, adapter: Adapter) -> None:
         """Make `adapter` ready. Slow reading happens in the calling thread; only attaching stops the decoding."""
+        self._use_threads()
         if self._call(lambda: self._keep(adapter)):
             return
         host = self._call(lambda: self._host_or_room(adapter.base_fingerprint))
@@ -130,6 +131,10 @@ class Engine:
 
         self._inbox.put(begin)
         return future
+
+    def _use_threads(self) -> None:
+        """Bound PyTorch's threads; OpenMP keeps the number apart for each thread that calls it."""
+        torch.set_num_threads(self._settings.num_threads or max(1, (os.cpu_count() or 1) // 2))
 
     def _call(self, function: Callable[[], T]) -> T:
         """Run `function` in the engine thread between two steps and give back what it returns or raises."""

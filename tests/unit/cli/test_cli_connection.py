@@ -1,0 +1,237 @@
+"""Which server is talked to, what is said when there is none, and how errors are shown."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+from command_results import Tunesmith
+from fake_services import FakeServices, not_found, status
+from google.rpc import code_pb2
+from grpc_health.v1 import health_pb2
+
+from tunesmith.cli import main
+from tunesmith.cli.connection import _RETRIED, SERVICE_CONFIG
+from tunesmith.domain.errors import InvalidSettings
+from tunesmith_proto.captioner.v1 import captioner_pb2
+from tunesmith_proto.common.v1 import jobs_pb2
+from tunesmith_proto.generator.v1 import generator_pb2
+from tunesmith_proto.scraper.v1 import scraper_pb2
+from tunesmith_proto.trainer.v1 import models_pb2, trainer_pb2
+
+
+def record_server(data: Path, address: str) -> None:
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "server.json").write_text(json.dumps({"address": address, "pid": 1}))
+
+
+@pytest.fixture
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_the_running_server_of_the_data_folder_is_found(bare: Tunesmith, address: str, data: Path) -> None:
+    record_server(data, address)
+
+    ended = bare("recipes", f"--data={data}")
+
+    assert ended.code == 0
+    assert "micro_genre" in ended.out
+
+
+def test_the_environment_names_server_and_data_folder_unless_options_do(
+    bare: Tunesmith, address: str, data: Path, closed_port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_SERVER", address)
+    named = bare("recipes")
+    overruled = bare("recipes", f"--server={closed_port}")
+    overruled_before = bare(f"--server={closed_port}", "recipes")
+    monkeypatch.delenv("TUNESMITH_SERVER")
+    record_server(data, address)
+    monkeypatch.setenv("TUNESMITH_DATA", str(data))
+    by_folder = bare("recipes")
+
+    assert [named.code, overruled.code, overruled_before.code, by_folder.code] == [0, 69, 69, 0]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', '{"address": 7}'])
+def test_a_data_folder_without_a_usable_record_has_no_server(bare: Tunesmith, data: Path, content: str) -> None:
+    data.mkdir()
+    (data / "server.json").write_text(content)
+
+    ended = bare("recipes", f"--data={data}")
+
+    assert ended.code == 69
+    assert ended.err.strip() == (
+        f"error: no Tunesmith server answers for the data folder {data}; "
+        "start one with `tunesmith up` or use `tunesmith run`"
+    )
+
+
+def test_a_record_of_a_dead_server_is_told_from_a_living_one(bare: Tunesmith, data: Path, closed_port: str) -> None:
+    record_server(data, closed_port)
+
+    ended = bare("recipes", f"--data={data}", "--json")
+
+    assert (ended.code, ended.out) == (69, "")
+    assert ended.problem["code"] == "UNAVAILABLE"
+    assert ended.problem["reason"] == "NO_SERVER"
+    assert f"at {closed_port};" in ended.problem["message"]
+
+
+def test_a_server_that_is_draining_is_not_used(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.health = health_pb2.HealthCheckResponse.NOT_SERVING
+
+    assert tunesmith("recipes").code == 69
+
+
+def test_an_error_is_shown_with_reason_and_metadata(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.failures["GetJob"] = [status(code_pb2.NOT_FOUND, "job 'x' does not exist", "NOT_FOUND", job_id="x")] * 2
+
+    for_people = tunesmith("jobs", "show", "x")
+    for_programs = tunesmith("jobs", "show", "x", "--json")
+
+    assert (for_people.code, for_people.out) == (1, "")
+    assert for_people.err.splitlines() == [
+        "error: job 'x' does not exist",
+        "  reason: NOT_FOUND (NOT_FOUND)",
+        "  job_id: x",
+    ]
+    assert (for_programs.code, for_programs.out) == (1, "")
+    assert for_programs.problem == {
+        "code": "NOT_FOUND",
+        "reason": "NOT_FOUND",
+        "message": "job 'x' does not exist",
+        "metadata": {"job_id": "x"},
+    }
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    unknown = status(
+        code_pb2.INVALID_ARGUMENT,
+        "recipe 'micro_gnre' is unknown",
+        "UNKNOWN_RECIPE",
+        value="micro_gnre",
+        known="lyrics,micro_genre",
+    )
+    fake.failures["ListModels"] = [unknown]
+
+    ended = tunesmith("models", "micro_gnre")
+
+    assert ended.code == 1
+    assert "Did you mean micro_genre?" in ended.err
+
+
+def test_an_error_without_details_is_shown_with_its_code_and_a_hint(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.failures["ListModels"] = [status(code_pb2.UNAUTHENTICATED, "no token")]
+
+    ended = tunesmith("models", "micro_genre")
+
+    assert ended.code == 1
+    assert "TUNESMITH_AUTH_TOKEN" in ended.err
+
+
+def test_what_a_server_says_cannot_steer_the_terminal(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.failures["GetJob"] = [not_found("\x1b[2J[bold]gone")]
+
+    ended = tunesmith("jobs", "show", "x")
+
+    assert "\x1b[2J" not in ended.err
+    assert "[bold]gone" in ended.err
+
+
+def test_the_token_of_the_environment_is_sent(
+    tunesmith: Tunesmith, fake: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_AUTH_TOKEN", "secret")
+
+    tunesmith("recipes")
+
+    assert ("authorization", "Bearer secret") in fake.metadata
+
+
+def test_an_idempotent_call_is_sent_again_when_the_server_is_away_for_a_moment(
+    tunesmith: Tunesmith, fake: FakeServices
+) -> None:
+    fake.failures["ListModels"] = [status(code_pb2.UNAVAILABLE, "away")]
+
+    assert tunesmith("models", "micro_genre").code == 0
+    assert len(fake.of(models_pb2.ListModelsRequest)) == 2
+
+
+def test_a_call_that_must_not_be_repeated_is_sent_once(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.failures["RollbackModel"] = [status(code_pb2.UNAVAILABLE, "away")]
+
+    assert tunesmith("rollback", "micro_genre").code == 69
+    assert len(fake.of(models_pb2.RollbackModelRequest)) == 1
+
+
+def test_retries_are_for_unavailable_only_and_name_rpcs_that_exist() -> None:
+    modules = (captioner_pb2, jobs_pb2, generator_pb2, scraper_pb2, trainer_pb2, models_pb2)
+    existing = {
+        (service.full_name, method.name)
+        for module in modules
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    ours = {(service, name) for service, names in _RETRIED.items() for name in names if "longrunning" not in service}
+
+    assert ours <= existing
+    assert not {name for _, name in ours} & {"PromoteModel", "RollbackModel", "UploadSource", "WatchJob"}
+    for config in SERVICE_CONFIG["methodConfig"]:
+        assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]  # type: ignore[index]
+
+
+def test_a_call_that_takes_longer_than_the_timeout_ends_with_the_option_that_gives_it_longer(
+    tunesmith: Tunesmith, fake: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived = threading.Event()
+
+    def never(request: object, context: grpc.ServicerContext) -> None:
+        arrived.set()
+        fake.release.wait()
+
+    monkeypatch.setattr(fake, "enter", never)
+
+    ended = tunesmith("models", "micro_genre", "--timeout", "0.3")
+
+    assert arrived.is_set()
+    assert ended.code == 1
+    assert "--timeout SECONDS" in ended.err
+
+
+def test_a_mistake_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tunesmith.cli.commands.listing.connect", broken)
+
+    with pytest.raises(ZeroDivisionError):
+        main(["recipes"])
+
+
+def test_a_wrong_setting_ends_up_before_it_starts(bare: Tunesmith, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**_given: object) -> None:
+        raise InvalidSettings("TUNESMITH_LISTEN='x' is not HOST:PORT", metadata={"setting": "TUNESMITH_LISTEN"})
+
+    monkeypatch.setattr("tunesmith.settings.Settings.read", refused)
+
+    ended = bare("up", "--listen", "x", f"--data={data}")
+
+    assert ended.code == 1
+    assert "INVALID_SETTINGS" in ended.err
+
+
+def test_a_pipe_that_closes_early_ends_without_a_traceback(address: str) -> None:
+    import subprocess
+    import sys
+
+    command = f"{sys.executable} -m tunesmith.cli jobs --json --server {address} | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+
+    assert "Traceback" not in done.stderr

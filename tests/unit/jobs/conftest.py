@@ -1,0 +1,63 @@
+"""A job store over a real folder and a real bus, with a clock that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from doubles.fake_clock import FakeClock
+from doubles.recording_launcher import RecordingLauncher
+
+from tunesmith.adapters.local_store import LocalStore
+from tunesmith.adapters.sqlite_bus import SqliteBus
+from tunesmith.domain.events import Event
+from tunesmith.jobs.reconciler import JobKind, Reconciler
+from tunesmith.jobs.state import JobStore
+
+
+@dataclass
+class Workshop:
+    """What a reconciler works with."""
+
+    store: LocalStore
+    bus: SqliteBus
+    launcher: RecordingLauncher
+    clock: FakeClock
+    jobs: JobStore
+    reconciler: Reconciler
+
+    def published(self) -> list[Event]:
+        """Every event of the service's topic, in order."""
+        subscription = self.bus.subscribe("reader", ["tunesmith.trainer"])
+        try:
+            found = []
+            while messages := subscription.poll(timeout_s=0.05):
+                found += [message.event for message in messages if message.event]
+            return found
+        finally:
+            subscription.close()
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    clock, launcher = FakeClock(), RecordingLauncher()
+    store = LocalStore(tmp_path / "store")
+    bus = SqliteBus(tmp_path / "bus.sqlite", clock=clock)
+    bus.ensure_topics(["tunesmith.trainer"])
+    jobs = JobStore(store, clock)
+    reconciler = Reconciler(
+        jobs=jobs,
+        bus=bus,
+        launcher=launcher,
+        clock=clock,
+        kinds={
+            "tune": JobKind(("work",), slot="model", max_parallel=1),
+            "judge": JobKind(("work",), slot="model", max_parallel=1),
+            "curate": JobKind(("work",), slot="curate", max_parallel=2),
+        },
+        worker_env={},
+    )
+    yield Workshop(store, bus, launcher, clock, jobs, reconciler)
+    bus.close()
