@@ -372,7 +372,8 @@ def _version_of(
     report(Progress("report", message="drawing the report"))
     metric_rows = [json.loads(line) for line in store.get(run.metrics_key).data.decode().splitlines() if line.strip()]
     page = render_page(made, dataset=dataset, run=run, metric_rows=metric_rows, train_answers=train_answers)
-    made, _ = registry.create_report(store, made, page=page)
+    # Before the report that leads to it, so that no report is without its page.
+    store.put(keys.report_page(recipe.name, made.id), page)
     version = ModelVersion(
         id=version_id,
         recipe=recipe.name,
@@ -386,7 +387,7 @@ def _version_of(
         passed=made.passed,
         created_at=rfc3339(clock.now()),
     )
-    return registry.create_version(store, version)[0], made
+    return registry.register(store, version, made)
 
 
 def get_collection(store: Store, recipe: str, collection_id: str) -> Collection:

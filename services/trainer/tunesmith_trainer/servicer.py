@@ -12,10 +12,9 @@ from tunesmith.domain import keys
 from tunesmith.domain.errors import FailedPrecondition, InvalidInput
 from tunesmith.domain.events import MODEL_PROMOTED, Event, topic_of
 from tunesmith.domain.ids import check_name, derived_uuid
-from tunesmith.domain.models import Champion, ModelVersion
+from tunesmith.domain.models import Champion
 from tunesmith.platform import Platform
 from tunesmith.ports.clock import rfc3339
-from tunesmith.ports.store import Store
 from tunesmith.recipes import RECIPES, recipe_named
 from tunesmith.rpc.convert import checked_request_id, from_struct, page, page_size
 from tunesmith.rpc.jobs import JobBoard
@@ -39,10 +38,6 @@ _FOLLOW_UPS: Mapping[int, FollowUp] = {
     trainer_pb2.FOLLOW_UP_JUDGE: "judge",
     trainer_pb2.FOLLOW_UP_PROMOTE: "promote",
 }
-
-
-def _newest_versions(store: Store, recipe: str) -> list[ModelVersion]:
-    return sorted(registry.list_versions(store, recipe), key=lambda version: version.created_at, reverse=True)
 
 
 class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
@@ -138,7 +133,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
 
     async def ListModels(self, request: models_pb2.ListModelsRequest, context: Any) -> models_pb2.ListModelsResponse:
         recipe, size = recipe_named(request.recipe), page_size(request.page_size)
-        found = await asyncio.to_thread(_newest_versions, self._store, recipe.name)
+        found = await asyncio.to_thread(registry.list_versions, self._store, recipe.name)
         champion = await asyncio.to_thread(registry.champion, self._store, recipe.name)
         shown, token = page(found, token=request.page_token, size=size)
         return models_pb2.ListModelsResponse(
@@ -191,7 +186,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         self, request: models_pb2.RollbackModelRequest, context: Any
     ) -> models_pb2.RollbackModelResponse:
         recipe = recipe_named(request.recipe)
-        champion, _ = await asyncio.to_thread(
+        champion = await asyncio.to_thread(
             registry.rollback,
             self._store,
             self._platform.clock,
