@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
+
 from tunesmith.domain.errors import InvalidInput, NotFound
 from tunesmith.ports.language_model import Adapter, GenerationParameters, LanguageModel, StreamChunk
 

@@ -1,10 +1,13 @@
-"""Models of a few thousand random weights, made in a second: a Llama over bytes, and LoRA adapters that change it much."""
+"""Models of a few thousand random weights, made in a second: a Llama over bytes, and strong LoRA adapters on it."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tunesmith.adapters.local_store import LocalStore
 from tunesmith.ports.language_model import Adapter
 from tunesmith.ports.store import Store
 
@@ -12,6 +15,16 @@ ALPHABET = "".join(chr(c) for c in range(0x20, 0x7F)) + "\n" + "é€🎵"
 """Characters that the model writes; the last three take two to four byte tokens each."""
 
 FINGERPRINT = "tiny-llama"
+OTHER_FINGERPRINT = "other-tiny-llama"
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A store with adapters, by name, and the bases they lie on, by fingerprint."""
+
+    store: LocalStore
+    bases: dict[str, Path]
+    adapters: dict[str, Adapter]
 
 
 def build_base(folder: Path, *, seed: int = 0, sliding_window: int | None = None) -> Path:
@@ -44,7 +57,7 @@ def build_base(folder: Path, *, seed: int = 0, sliding_window: int | None = None
     return folder
 
 
-def build_tokenizer():  # noqa: ANN201 - transformers is imported only where a test needs it
+def build_tokenizer() -> Any:
     """One token a byte, for the bytes of ALPHABET."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tunesmith.domain import keys
 from tunesmith.domain.errors import AlreadyExists, DataLoss, Interrupted, ResourceExhausted, SourceUnusable
@@ -20,10 +20,13 @@ from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith_scraper.formats.layout import Skipped
-from tunesmith_scraper.politeness import PoliteFetcher
 from tunesmith_scraper.settings import ScraperSettings, environment_name
 from tunesmith_scraper.sources import check_spec, rows_of
 from tunesmith_scraper.sources.base import SourceSpec
+
+if TYPE_CHECKING:
+    # The HTTP client takes a moment to import; a server that only accepts work does without.
+    from tunesmith_scraper.politeness import PoliteFetcher
 
 MAX_SHARD_RECORDS = 5_000
 MAX_SHARD_CHARS = 8 * 2**20

@@ -29,7 +29,6 @@ from tunesmith.recipes import recipe_named
 from tunesmith.recipes.base import Recipe
 from tunesmith_trainer import registry
 from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, publish_base
-from tunesmith_trainer.curation.build import build_dataset
 from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest
 from tunesmith_trainer.torch_backend.fingerprint import BUILTIN_TINY
 
@@ -192,6 +191,9 @@ def curate(
     should_stop: Callable[[], bool],
 ) -> tuple[Dataset, bool]:
     """Build the dataset, or find it; the flag says that it was there. See `build_dataset` for what is raised."""
+    # NumPy takes a moment to import; a server that only accepts work does without.
+    from tunesmith_trainer.curation.build import build_dataset
+
     collections = [get_collection(store, request.recipe, collection_id) for collection_id in request.collection_ids]
     return build_dataset(
         recipe_named(request.recipe),
@@ -358,7 +360,7 @@ def _version_of(
         recipe,
         subjects=subjects,
         train_answers=train_answers,
-        test_examples=test_examples[: recipe.judge.max_heldout_rows],
+        test_examples=test_examples,
         catalogue=(),
         base_seen=answers_seen_by_base(run.base_model),
         run=run,

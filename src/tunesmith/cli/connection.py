@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,7 @@ WATCH_TIMEOUT_S = 3600.0
 PROBE_TIMEOUT_S = 3.0
 """How long a server may take to say that it is alive."""
 
+CLOSE_TIMEOUT_S = 1.0
 KEEPALIVE_S = 310
 """A server that is not told otherwise takes more than one ping in 5 minutes of silence for an attack, and hangs up."""
 
@@ -203,12 +205,26 @@ def connect(options: Globals) -> Iterator[Connection]:
 @contextlib.contextmanager
 def connected(address: Address, options: Globals) -> Iterator[Connection | None]:
     """A connection to `address`, or None when nothing answers there."""
-    with open_channel(address.target) as channel:
+    channel = open_channel(address.target)
+    try:
         timeout_s = min(PROBE_TIMEOUT_S, options.timeout_s or PROBE_TIMEOUT_S)
         if answers(channel, timeout_s=timeout_s):
             yield Connection(channel, address=address.target, timeout_s=options.timeout_s)
         else:
             yield None
+    finally:
+        close(channel)
+
+
+def close(channel: grpc.Channel) -> None:
+    """Cancel what is under way and close the channel, within CLOSE_TIMEOUT_S.
+
+    grpcio's close cancels every call and then waits for all of them without limit, also for one whose bookkeeping a
+    Ctrl-C has cut in half (https://github.com/grpc/grpc/issues/20026; use plain `channel.close` once that is closed).
+    """
+    closing = threading.Thread(target=channel.close, name="close-channel", daemon=True)
+    closing.start()
+    closing.join(CLOSE_TIMEOUT_S)
 
 
 def _no_server(where: str) -> Unavailable:

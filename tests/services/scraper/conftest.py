@@ -19,19 +19,27 @@ from tunesmith_scraper.settings import ScraperSettings
 from tunesmith.adapters.local_store import LocalStore
 
 
-class QuietServer(ThreadingHTTPServer):
-    """Clients that hang up, or dislike our certificate, are what the tests are about."""
+class Server(ThreadingHTTPServer):
+    """Serves in threads that are joined when it is closed; TLS is spoken in them, where a `context` is given."""
+
+    daemon_threads = False
+    context: ssl.SSLContext | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.context is None:
+            super().finish_request(request, client_address)
+            return
+        with self.context.wrap_socket(request, server_side=True) as secure:
+            super().finish_request(secure, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing."""
+        """Print nothing: clients that hang up, or dislike our certificate, are what the tests are about."""
 
 
 def _serve(context: ssl.SSLContext | None = None) -> Iterator[Site]:
     handler = type("SiteHandler", (Handler,), {})
-    server = QuietServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    if context is not None:
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server = Server(("127.0.0.1", 0), handler)
+    server.context = context
     site = Site(server.server_port)
     handler.site = site  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tunesmith_trainer.gates import decide
 
@@ -97,6 +97,7 @@ def test_a_relative_gate_tells_the_paired_difference() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_a_better_value_never_turns_a_pass_into_a_failure(one: float, other: float, limit: float) -> None:
     worse, better = sorted((one, other))

@@ -60,6 +60,7 @@ class FakeServices:
         """Statuses that the next calls of an RPC end with."""
         self.health = health_pb2.HealthCheckResponse.SERVING
         self.champion = NEW
+        self.has_datasets = True
         self.results: dict[str, Message] = {
             "collect": scraper_pb2.Collection(
                 id="co-1", recipe="micro_genre", num_records=1950, licences={"CC0-1.0": 1950}, create_time=moment()
@@ -265,7 +266,7 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServiceServicer):
 
     def ListDatasets(self, request: Any, context: Any) -> Any:
         self.fake.enter(request, context)
-        return trainer_pb2.ListDatasetsResponse(datasets=[self.fake.results["curate"]])
+        return trainer_pb2.ListDatasetsResponse(datasets=[self.fake.results["curate"]] * self.fake.has_datasets)
 
     def StartRun(self, request: Any, context: Any) -> Any:
         self.fake.enter(request, context)

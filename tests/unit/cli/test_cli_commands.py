@@ -202,10 +202,8 @@ def test_tune_takes_the_newest_dataset_and_says_what_follows(
     assert dict(request.settings) == {"dtype": "float32"}
 
 
-def test_tune_without_any_dataset_says_how_to_make_one(
-    tunesmith: Tunesmith, fake: FakeServices, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fake_services.FakeTrainer.ListDatasets", lambda *_: trainer_pb2.ListDatasetsResponse())
+def test_tune_without_any_dataset_says_how_to_make_one(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.has_datasets = False
 
     ended = tunesmith("tune", "micro_genre")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunesmith.domain.errors import InvalidInput
 from tunesmith.domain.records import Licence, Provenance, Record
@@ -17,7 +18,6 @@ from tunesmith_scraper.formats.encoding import checked_encoding
 from tunesmith_scraper.formats.html_page import check_selector
 from tunesmith_scraper.formats.layout import FORMATS, Layout, Row, Skipped
 from tunesmith_scraper.licences import UNKNOWN, declared_licence, refuse_unless_allowed
-from tunesmith_scraper.politeness import PoliteFetcher
 from tunesmith_scraper.settings import ScraperSettings
 from tunesmith_scraper.sources.base import Document, Source, SourceContext, SourceSpec, format_named
 from tunesmith_scraper.sources.local_file import LocalFileSource
@@ -25,6 +25,10 @@ from tunesmith_scraper.sources.musicbrainz import MusicBrainzSource
 from tunesmith_scraper.sources.sample import SampleSource
 from tunesmith_scraper.sources.upload import UploadSource
 from tunesmith_scraper.sources.web import WebSource
+
+if TYPE_CHECKING:
+    # The HTTP client takes a moment to import; a server that only accepts work does without.
+    from tunesmith_scraper.politeness import PoliteFetcher
 
 SOURCES: dict[str, Source] = {
     "sample": SampleSource(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.domain.errors import InvalidInput
 from tunesmith.domain.records import Licence
@@ -13,8 +13,11 @@ from tunesmith.ports.clock import Clock
 from tunesmith.ports.store import Store
 from tunesmith_scraper.formats.layout import FORMATS
 from tunesmith_scraper.formats.layout import Format as Format
-from tunesmith_scraper.politeness import PoliteFetcher
 from tunesmith_scraper.settings import ScraperSettings
+
+if TYPE_CHECKING:
+    # The HTTP client takes a moment to import; a server that only accepts work does without.
+    from tunesmith_scraper.politeness import PoliteFetcher
 
 
 @dataclass(frozen=True, slots=True)

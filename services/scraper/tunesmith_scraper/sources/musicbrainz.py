@@ -6,16 +6,20 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunesmith.domain.errors import InvalidInput, NotFound, SourceUnusable
 from tunesmith.domain.records import Licence
 from tunesmith.ports.clock import rfc3339
 from tunesmith.ports.store import Store
-from tunesmith_scraper.fetch import Page
 from tunesmith_scraper.formats.layout import Format
 from tunesmith_scraper.licences import refuse_unless_allowed
 from tunesmith_scraper.settings import ScraperSettings, environment_name
 from tunesmith_scraper.sources.base import Document, SourceContext, SourceSpec
+
+if TYPE_CHECKING:
+    # The HTTP client takes a moment to import; a server that only accepts work does without.
+    from tunesmith_scraper.fetch import Page
 
 logger = logging.getLogger(__name__)
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from tunesmith.ports.clock import rfc3339
 from tunesmith.ports.store import Store
-from tunesmith_scraper.fetch import Page, checked_url
 from tunesmith_scraper.licences import UNKNOWN, licence_of_headers, refuse_if_reserved
 from tunesmith_scraper.network import refuse_private_literal
 from tunesmith_scraper.settings import ScraperSettings
 from tunesmith_scraper.sources.base import Document, SourceContext, SourceSpec
+
+if TYPE_CHECKING:
+    # The HTTP client takes a moment to import; a server that only accepts work does without.
+    from tunesmith_scraper.fetch import Page
 
 
 class WebSource:
     """A page fetched politely; its headers may state licence, charset and reservations."""
 
     def check(self, spec: SourceSpec, *, settings: ScraperSettings, store: Store) -> None:  # noqa: ARG002
+        from tunesmith_scraper.fetch import checked_url
+
         url = checked_url(spec.url)
         if not settings.allow_private_addresses:
             refuse_private_literal(url.host)

@@ -61,7 +61,7 @@ def build_dataset(
     and the lineage of its first build. Shards and lineage are written before the manifest, so a dataset whose
     manifest is there is whole, and a build that died leaves nothing that counts and is simply run again.
 
-    `work_dir` takes the texts, some 1.5 times the size of the records; memory grows by about 200 bytes a record.
+    `work_dir` takes the texts, some 1.5 times the size of the records; memory grows by some 350 bytes an answer.
     The folder `work_dir/curation` is emptied first and removed at the end.
 
     Raises NoUsableRows when fewer than `recipe.min_train_examples` training rows remain, Interrupted soon after

@@ -23,7 +23,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from tunesmith.domain.errors import InvalidInput, NoUsableRows, ResourceExhausted
-from tunesmith.domain.runs import TrainingProgress, TrainingSettings
+from tunesmith.domain.runs import DType, TrainingProgress, TrainingSettings
 from tunesmith_trainer.torch_backend import checkpoints
 from tunesmith_trainer.torch_backend.adapter_folder import write_adapter
 from tunesmith_trainer.torch_backend.callbacks import (
@@ -41,6 +41,7 @@ from tunesmith_trainer.torch_backend.rows import TokenRow, TrainingRow, as_colum
 logger = logging.getLogger(__name__)
 
 _KEPT_CHECKPOINTS = 5
+_DTYPE_FILE = "dtype"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ def train(
 
     plan = settings
     while True:
-        loaded = load_model(base, dtype=settings.dtype)
+        loaded = load_model(base, dtype=_dtype_of_first_attempt(work_folder) or settings.dtype)
+        (work_folder / _DTYPE_FILE).write_text(_dtype_name(loaded.dtype), "utf-8")
         rows, num_train_dropped = rows_within(loaded.tokenizer, train_rows, max_length=settings.max_length)
         held_out, num_held_out_dropped = rows_within(loaded.tokenizer, validation_rows, max_length=settings.max_length)
         num_dropped = num_train_dropped + num_held_out_dropped
@@ -158,8 +160,19 @@ def train(
         train_loss=metrics.last_train_loss(),
         validation_loss=float(state["best_metric"]) if held_out else math.nan,
         batch_size=plan.batch_size,
-        dtype=str(loaded.dtype).removeprefix("torch."),
+        dtype=_dtype_name(loaded.dtype),
     )
+
+
+def _dtype_of_first_attempt(work_folder: Path) -> DType | None:
+    """The format to go on with: `auto` is decided once a run, since another attempt might measure otherwise."""
+    path = work_folder / _DTYPE_FILE
+    written = path.read_text("utf-8") if path.is_file() else ""
+    return "bfloat16" if written == "bfloat16" else "float32" if written == "float32" else None
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def build_trainer(

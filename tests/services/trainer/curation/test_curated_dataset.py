@@ -117,10 +117,12 @@ def test_collections_that_add_nothing_new_give_the_stored_dataset_back(bench: Wo
     old = bench.collect(PLAIN_NAMES, created_at="2026-11-01")
     repeat = bench.collect(PLAIN_NAMES, source="list:two", created_at="2026-11-02")
     first, _ = bench.build(old)
+    lineage = lineage_of(bench, first)
 
     again, reused = bench.build(old, repeat)
 
     assert reused
+    assert lineage_of(bench, again) == lineage
     assert again.num_records == first.num_records == len(PLAIN_NAMES)
 
 
@@ -270,6 +272,20 @@ def test_balancing_leaves_no_word_above_its_share_and_names_the_words(bench: Wor
     assert max(dataset.distributions["word"].values()) <= 0.2 * num_rows
     assert dataset.dropped["balance_word"] == dataset.num_records - num_rows
     assert dataset.distributions["dropped_balance_word"]["rock"] > 20
+
+
+def test_the_seed_and_not_the_record_order_decides_which_rows_balancing_drops(bench: Workbench) -> None:
+    names = [*PLAIN_NAMES, *(f"{name} rock" for name in PLAIN_NAMES)]
+    forward = bench.collect(names, source="list:forward")
+    backward = bench.collect(names[::-1], source="list:backward")
+
+    kept = [
+        answers_of(bench, bench.build(collection, settings=CurationSettings(max_word_share=0.2, seed=seed))[0])
+        for collection, seed in ((forward, 1), (backward, 1), (forward, 2))
+    ]
+
+    assert kept[0] == kept[1]
+    assert kept[0] != kept[2]
 
 
 def test_balancing_by_language_uses_the_records_own_language(bench: Workbench) -> None:

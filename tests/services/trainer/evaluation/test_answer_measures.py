@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tunesmith_trainer.evaluation.answers import Answer, KnownAnswers, read_answer
 from tunesmith_trainer.evaluation.judged_model import Sampled
@@ -136,6 +136,7 @@ def test_bits_per_character_count_the_end_once() -> None:
     assert rows["bits_per_char_over_five_gram"].value == pytest.approx(10 / 5 - 8 / 5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*TRAIN, "new wave", "x | y", "slow house", "the", "80"]), max_size=12))
 def test_shares_lie_between_nought_and_one_and_inside_their_intervals(texts: list[str]) -> None:
     for name, measure in measured(*texts).items():

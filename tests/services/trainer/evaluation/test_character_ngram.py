@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_models import FIVE_GRAM, TEST, TRAIN
 from tunesmith_trainer.evaluation.ngram import END, CharacterNgram, num_scored_chars
@@ -23,6 +23,7 @@ def test_a_unigram_follows_the_formula_by_hand() -> None:
     assert model.bits("ab") == pytest.approx(-math.log2(a) - math.log2(b) - math.log2(end))
 
 
+@settings(deadline=None)
 @given(
     texts=st.lists(st.text("abc", max_size=6), max_size=8),
     context=st.text("abcx", max_size=6),

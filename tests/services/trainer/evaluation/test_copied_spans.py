@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_models import NAMES
 from tunesmith_trainer.evaluation.copying import ROWS_BETWEEN_CHECKS, longest_copied_spans
@@ -18,6 +18,7 @@ def longest_by_definition(answer: str, rows: list[str]) -> int:
     return max((len(span) for span in spans if any(span in row for row in rows)), default=0)
 
 
+@settings(deadline=None)
 @given(answers=st.lists(WORDS, max_size=5), rows=st.lists(WORDS, max_size=5))
 def test_spans_are_those_of_the_definition(answers: list[str], rows: list[str]) -> None:
     assert longest_copied_spans(answers, rows) == [longest_by_definition(answer, rows) for answer in answers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tunesmith_trainer.curation.near_twins import folded, jaccard, shingles
 from tunesmith_trainer.evaluation.twins import TwinIndex
@@ -29,6 +29,7 @@ def test_a_twin_is_found_where_there_is_one(text: str, twin: str | None) -> None
     assert INDEX.twin(text) == twin
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abcd ", max_size=8), max_size=8), st.text("abcd ", max_size=8))
 def test_twins_are_those_of_the_definition(texts: list[str], text: str) -> None:
     def alike(other: str) -> bool:

@@ -180,3 +180,13 @@ def test_charts_of_nothing_are_nothing() -> None:
     assert line_chart([Series("a", "base", [])], x_title="", y_title="") == ""
     assert column_chart([], {}) == ""
     assert bar_chart(["a"], {"base": [0.0]}) == ""
+
+
+def test_charts_escape_their_labels() -> None:
+    bars = bar_chart(["<b>&"], {"base": [0.5]})
+    columns = column_chart(["<b>&-9"], {"base": [0.5]})
+    lines = line_chart([Series("<b>&", "base", [(0, 1), (1, 2)], marked=True)], x_title="<b>&", y_title="")
+
+    for chart in (bars, columns, lines):
+        assert "<b>" not in chart
+        assert chart.count("&lt;b&gt;&amp;") >= 2

@@ -1,0 +1,83 @@
+"""kill -9 of any process at a random moment of a run: the next start finishes the work once, with the same bytes.
+
+TUNESMITH_KILL_ROUNDS and TUNESMITH_KILL_SEED choose how many rounds are played, and which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from e2e.conftest import CommandLine
+
+pytestmark = pytest.mark.heavy
+
+ROUNDS = int(os.environ.get("TUNESMITH_KILL_ROUNDS", "2"))
+SEED = int(os.environ.get("TUNESMITH_KILL_SEED", "1"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What a run comes to when nobody kills anything; filled by the first round."""
+    return {}
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_a_killed_run_is_finished_once_by_the_next_start(round_number, tmp_path, micro_run, undisturbed):
+    if not undisturbed:
+        quiet = CommandLine(tmp_path / "undisturbed")
+        began_s = time.monotonic()
+        done = quiet.run(*micro_run())
+        assert done.returncode == 3, done.stderr
+        undisturbed |= {"state": state_of(quiet.data), "took_s": time.monotonic() - began_s}
+    chance = random.Random(f"{SEED}/{round_number}")
+    line = CommandLine(tmp_path / "killed")
+
+    process = line.start(*micro_run())
+    delay_s = chance.uniform(0, float(undisturbed["took_s"]))
+    deadline_s = time.monotonic() + delay_s
+    while time.monotonic() < deadline_s and process.poll() is None:
+        time.sleep(0.01)
+    victims = sorted(line.processes(), key=lambda p: p.pid)
+    victim = chance.choice(victims) if victims else None
+    print(f"seed {SEED}/{round_number}: kill -9 after {delay_s:.2f} s of {name_of(victim)}")
+    if victim is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.send_signal(signal.SIGKILL)
+    process.communicate(timeout=300)
+
+    again = line.run(*micro_run())
+
+    assert again.returncode == 3, again.stderr
+    assert state_of(line.data) == undisturbed["state"]
+    assert not line.processes(), "no orphans"
+
+
+def name_of(process: psutil.Process | None) -> str:
+    """What a process is, for the line that says what was killed."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline()[1:5]) if process else "nothing"
+    return "a process that had just ended"
+
+
+def state_of(data: Path) -> dict[str, object]:
+    """What must not depend on kills: what was made, with its hashes, and that each job was done once."""
+    store = data / "store"
+    runs = [json.loads(path.read_text()) for path in store.glob("runs/*/*/run.json")]
+    jobs = [json.loads(path.read_text()) for path in store.glob("jobs/*/state.json")]
+    return {
+        "adapters": [(run["id"], run["adapter_hash"]) for run in runs],
+        "versions": sorted(path.name for path in store.glob("models/*/versions/*.json")),
+        "reports": sorted(path.name for path in store.glob("reports/*/*.json")),
+        "datasets": sorted(path.parent.name for path in store.glob("datasets/*/*/manifest.json")),
+        "collections": sorted(path.name for path in store.glob("collections/*/*.json")),
+        "jobs": sorted((job["kind"], job["phase"], len(job["outbox"])) for job in jobs),
+        "unfinished": sorted(path.name for path in store.glob("jobs-active/*")),
+    }

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from tunesmith_generator.settings import GeneratorSettings
+
+FROZEN = {
+    "max_batch_size": 16,
+    "queue_limit": 128,
+    "max_new_tokens_limit": 512,
+    "max_prompt_tokens": 1024,
+    "max_loaded_adapters": 8,
+    "max_loaded_bases": 2,
+    "refresh_interval_s": 1.0,
+    "serve_rejected": False,
+    "device": "auto",
+    "dtype": "float32",
+    "num_threads": 0,
+}
+
+
+def test_settings_and_defaults_are_the_published_ones() -> None:
+    assert GeneratorSettings().model_dump() == FROZEN
+
+
+def test_every_setting_says_what_it_means_here_and_in_the_readme() -> None:
+    readme = Path("services/generator/README.md").read_text()
+
+    for name, field in GeneratorSettings.model_fields.items():
+        assert field.description
+        assert f"`{name.upper()}`" in readme
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_GENERATOR_MAX_BATCH_SIZE", "4")
+
+    assert GeneratorSettings().max_batch_size == 4
+
+
+def test_a_wrong_value_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_GENERATOR_MAX_BATCH_SIZE", "0")
+
+    with pytest.raises(ValidationError, match="max_batch_size"):
+        GeneratorSettings()
