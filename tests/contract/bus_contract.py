@@ -10,9 +10,9 @@ from contextlib import ExitStack, closing, suppress
 from typing import TypeVar
 
 import pytest
-from deadline import eventually
-from processes import Reporter, running
 
+from contract.deadline import eventually
+from contract.processes import Reporter, running
 from tunesmith.domain.errors import Conflict, InvalidInput, NotFound
 from tunesmith.domain.events import DATASET_BUILT, RECORDS_COLLECTED, Event
 from tunesmith.ports.bus import EventBus, Message, Subscription

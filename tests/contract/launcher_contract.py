@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from deadline import eventually
-from processes import Reporter, running
 
+from contract.deadline import eventually
+from contract.processes import Reporter, running
 from tunesmith.domain.errors import InvalidInput
 from tunesmith.ports.launcher import Launcher, LaunchStatus
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from processes import Reporter, running
 
+from contract.processes import Reporter, running
 from tunesmith.domain.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from tunesmith.ports.store import Store
 

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from bus_contract import AppendBytes, BusContract, Opener
 
+from contract.bus_contract import AppendBytes, BusContract, Opener
 from tunesmith.adapters.cloud_events import EncodedEvent
 from tunesmith.adapters.sqlite_bus import SqliteBus
 from tunesmith.adapters.system_clock import SystemClock

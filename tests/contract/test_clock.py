@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from clock_contract import ClockContract
-from fake_clock import FakeClock
 
+from contract.clock_contract import ClockContract
+from doubles.fake_clock import FakeClock
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.ports.clock import Clock
 

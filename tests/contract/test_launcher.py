@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from launcher_contract import LauncherContract, Opener
 
+from contract.launcher_contract import LauncherContract, Opener
 from tunesmith.adapters.subprocess_launcher import SubprocessLauncher
 
 

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from store_contract import Opener, StoreContract
 
+from contract.store_contract import Opener, StoreContract
 from tunesmith.adapters.local_store import LocalStore
 
 

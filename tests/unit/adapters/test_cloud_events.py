@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
-from bus_contract import HEADERS
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.bus_contract import HEADERS
 from tunesmith.adapters.cloud_events import (
     MAX_EVENT_BYTES,
     EncodedEvent,

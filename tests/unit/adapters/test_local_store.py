@@ -7,14 +7,16 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from processes import Reporter, running
 
+from contract.processes import Reporter, running
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.domain.errors import (
+    Conflict,
     InvalidInput,
     InvalidSettings,
     NotFound,
@@ -135,6 +137,74 @@ def test_a_failing_system_call_leaves_old_or_new_and_no_rest(
         if failing.num_calls <= nth:
             return
     pytest.fail("the action never came to an end")
+
+
+class Interruption:
+    """Stands in for a function of `os`: the first call lets `action` begin in another thread before it goes on."""
+
+    def __init__(self, real: Callable[..., object], action: Callable[[], object]) -> None:
+        self._real = real
+        self._action = action
+        self._pool = ThreadPoolExecutor(1)
+        self.outcome: Future[object] | None = None
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        if self.outcome is None:
+            self.outcome = self._pool.submit(self._action)
+            # Done at once if nothing holds it up; what must wait for us is given up on.
+            wait([self.outcome], timeout=0.3)
+        return self._real(*args, **kwargs)
+
+    def finish(self) -> object:
+        assert self.outcome is not None
+        self._pool.shutdown()
+        return self.outcome.exception() or self.outcome.result()
+
+
+def test_a_replace_in_the_midst_of_a_replace_conflicts(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = store.put("a", b"old")
+    other = Interruption(os.rename, lambda: store.replace("a", b"other", version=version))
+    monkeypatch.setattr(os, "rename", other)
+
+    store.replace("a", b"mine", version=version)
+
+    assert isinstance(other.finish(), Conflict)
+    assert store.get("a").data == b"mine"
+
+
+def test_a_put_in_the_midst_of_a_replace_comes_after_it(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = store.put("a", b"old")
+    other = Interruption(os.rename, lambda: store.put("a", b"other"))
+    monkeypatch.setattr(os, "rename", other)
+
+    store.replace("a", b"mine", version=version)
+
+    other.finish()
+    assert store.get("a").data == b"other"
+
+
+def test_a_delete_in_the_midst_of_a_replace_comes_after_it(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = store.put("a", b"old")
+    other = Interruption(os.rename, lambda: store.delete("a"))
+    monkeypatch.setattr(os, "rename", other)
+
+    store.replace("a", b"mine", version=version)
+
+    other.finish()
+    assert not store.exists("a")
+
+
+def test_a_folder_that_vanishes_in_the_midst_of_a_create_is_made_again(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("a/b/neighbour", b"")
+    other = Interruption(os.link, lambda: store.delete("a/b/neighbour"))
+    monkeypatch.setattr(os, "link", other)
+
+    store.create("a/b/mine", b"1")
+
+    other.finish()
+    assert [info.key for info in store.list("")] == ["a/b/mine"]
 
 
 def _write_too_much(report: Reporter, root: Path) -> None:

@@ -11,12 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from bus_contract import event, events, numbers
-from fake_clock import FakeClock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from contract.bus_contract import event, events, numbers
+from doubles.fake_clock import FakeClock
 from tunesmith.adapters.sqlite_bus import SqliteBus
 from tunesmith.adapters.sqlite_subscription import SqliteSubscription
 from tunesmith.domain.errors import (

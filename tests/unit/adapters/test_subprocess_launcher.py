@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from deadline import eventually
-from launcher_contract import ENDLESS, ended, program
-from processes import Reporter, running
 
+from contract.deadline import eventually
+from contract.launcher_contract import ENDLESS, ended, program
+from contract.processes import Reporter, running
 from tunesmith.adapters import subprocess_launcher
 from tunesmith.adapters.subprocess_launcher import SubprocessLauncher
 from tunesmith.domain.errors import FailedPrecondition, InvalidInput, InvalidSettings, Unavailable

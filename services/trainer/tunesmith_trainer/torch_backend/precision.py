@@ -20,7 +20,7 @@ _PROBE_REPEATS = 5
 
 
 def chosen_dtype(wanted: DType, *, hidden_size: int) -> torch.dtype:
-    """The format to load a base model in; `auto` gives bfloat16 where a GPU has it, or where a CPU is faster with it."""
+    """The format to load a base model in; `auto` gives bfloat16 where a GPU has it or a CPU is faster with it."""
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
     if torch.cuda.is_available():

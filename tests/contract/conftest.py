@@ -1,6 +1,0 @@
-"""Makes tests/doubles importable."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "doubles"))
