@@ -25,8 +25,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
-from tunesmith_trainer.curation.build import build_dataset
-
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.domain import keys
@@ -37,6 +35,7 @@ from tunesmith.domain.records import Collection, Licence, Provenance, Record
 from tunesmith.recipes import recipe_named
 from tunesmith.recipes.base import Recipe
 from tunesmith.recipes.micro_genre import MicroGenre
+from tunesmith_trainer.curation.build import build_dataset
 
 Answers = Literal["names", "lyrics"]
 

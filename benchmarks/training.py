@@ -21,6 +21,8 @@ from peft import LoraConfig
 from transformers import LlamaForCausalLM, PrinterCallback, set_seed
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
+
+from tunesmith.domain.runs import TrainingSettings
 from tunesmith_trainer.torch_backend.fingerprint import TinyBaseSettings
 from tunesmith_trainer.torch_backend.loading import LoadedModel, load_model
 from tunesmith_trainer.torch_backend.packing import PackedRowCollator
@@ -28,8 +30,6 @@ from tunesmith_trainer.torch_backend.quiet import without_library_warnings, with
 from tunesmith_trainer.torch_backend.rows import TokenRow, TrainingRow, tokenize_row
 from tunesmith_trainer.torch_backend.tiny_base import byte_tokenizer, llama_config
 from tunesmith_trainer.torch_backend.training import build_trainer
-
-from tunesmith.domain.runs import TrainingSettings
 
 MIN_RATIO = 2.0
 MAX_LOGIT_DIFFERENCE = 1e-5

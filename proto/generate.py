@@ -5,7 +5,6 @@ Generated with the oldest supported grpcio-tools, because generated code refuses
 
 from __future__ import annotations
 
-import filecmp
 import shutil
 import subprocess
 import sys
@@ -64,7 +63,8 @@ def generate(include: Path, generated: Path) -> None:
     sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
     outputs = [f"--{kind}_out={generated}" for kind in ("python", "pyi", "grpc_python")]
     run([sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", f"-I{include}", *outputs, *sources], cwd=PROTO)
-    for folder in [generated / "tunesmith_proto", *(p for p in (generated / "tunesmith_proto").rglob("*") if p.is_dir())]:
+    package = generated / "tunesmith_proto"
+    for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):
         (folder / "__init__.py").touch()
 
 
@@ -78,12 +78,13 @@ def run(command: list[str], *, cwd: Path) -> None:
 
 def drift(fresh: Path, committed: Path) -> list[str]:
     """Relative paths that differ or stand on one side only."""
-    names = {p.relative_to(root) for root in (fresh, committed) for p in root.rglob("*.py*") if "__pycache__" not in p.parts}
-    return sorted(
-        str(n)
-        for n in names
-        if not ((fresh / n).exists() and (committed / n).exists() and filecmp.cmp(fresh / n, committed / n, shallow=False))
-    )
+
+    def content(root: Path) -> dict[str, bytes]:
+        found = (path for path in root.rglob("*.py*") if "__pycache__" not in path.parts)
+        return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+    ours, theirs = content(fresh), content(committed)
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
 if __name__ == "__main__":

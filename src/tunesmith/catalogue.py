@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 def read_object(store: Store, key: str, parse: Callable[[Mapping[str, Any]], _T], *, what: str) -> _T:
-    """The object under `key`, parsed. NotFound names `what`; DataLoss names the key of an object that does not parse."""
+    """The object under `key`, parsed. NotFound names `what`; DataLoss the key of an object that does not parse."""
     try:
         data = store.get(key).data
     except NotFound:

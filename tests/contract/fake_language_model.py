@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from tunesmith_generator import parameters as limits
-
 from tunesmith.domain.errors import NotFound
 from tunesmith.ports.language_model import (
     Adapter,
@@ -19,6 +17,7 @@ from tunesmith.ports.language_model import (
     StreamChunk,
     Token,
 )
+from tunesmith_generator import parameters as limits
 
 END_ID = 0
 

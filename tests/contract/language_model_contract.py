@@ -151,17 +151,17 @@ class LanguageModelContract:
         assert generation.num_prompt_tokens == 3
 
     async def test_results_do_not_depend_on_batch_mates(self, subject: Subject) -> None:
-        alone = await subject.model.generate("12->", changed(SAMPLED, max_new_tokens=30), adapter=subject.first)
-
-        mates = [
-            subject.model.generate("a much longer prompt " * 3, changed(SAMPLED, max_new_tokens=9), adapter=None),
-            subject.model.generate("1", changed(GREEDY, repetition_penalty=1.3), adapter=subject.second),
-            subject.model.generate("12->", changed(SAMPLED, seed=8, max_new_tokens=40), adapter=subject.first),
-            subject.model.generate("12->", changed(SAMPLED, temperature=2.0, top_k=3), adapter=subject.second),
+        asked: list[tuple[str, GenerationParameters, str | None]] = [
+            ("12->", changed(SAMPLED, max_new_tokens=30), subject.first),
+            ("a much longer prompt " * 3, changed(SAMPLED, max_new_tokens=9), None),
+            ("1", changed(GREEDY, repetition_penalty=1.3), subject.second),
+            ("12->", changed(SAMPLED, seed=8, max_new_tokens=40), subject.first),
+            ("12->", changed(SAMPLED, temperature=2.0, top_k=3), subject.second),
+            ("a prompt of its own length", changed(GREEDY, max_new_tokens=20), subject.second),
         ]
-        together, *_ = await asyncio.gather(
-            subject.model.generate("12->", changed(SAMPLED, max_new_tokens=30), adapter=subject.first), *mates
-        )
+        alone = [await subject.model.generate(prompt, p, adapter=adapter) for prompt, p, adapter in asked]
+
+        together = await asyncio.gather(*(subject.model.generate(prompt, p, adapter=a) for prompt, p, a in asked))
 
         assert together == alone
 
@@ -268,16 +268,21 @@ class LoadingContract:
         self, subject: Subject, spare: Spare
     ) -> None:
         await subject.model.load(spare.adapter)
-        long = changed(GREEDY, max_new_tokens=40)
-
+        long = changed(GREEDY, max_new_tokens=subject.max_new_tokens_limit)
         async with closing(subject.model.stream("12->", long, adapter=spare.adapter.name)) as chunks:
             await anext(chunks)
             unloading = asyncio.create_task(subject.model.unload(spare.adapter.name))
+            with pytest.raises(NotFound):
+                while True:
+                    await asyncio.sleep(0)
+                    await subject.model.generate("12->", changed(GREEDY, max_new_tokens=1), adapter=spare.adapter.name)
+            refused_while_running = not unloading.done()
             rest = [chunk async for chunk in chunks]
         await asyncio.wait_for(unloading, PATIENCE_S)
 
+        assert refused_while_running
         assert rest[-1].generation is not None
-        assert rest[-1].generation.num_generated_tokens == 40
+        assert rest[-1].generation.num_generated_tokens == long.max_new_tokens
         with pytest.raises(NotFound):
             await subject.model.generate("12->", GREEDY, adapter=spare.adapter.name)
 

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from contract.fake_language_model import FakeLanguageModel
 from contract.language_model_contract import LanguageModelContract, LoadingContract, Spare, Subject
 from contract.tiny_models import FINGERPRINT, build_adapter, build_base
-from tunesmith_generator.runners.embedded import EmbeddedRunner
-from tunesmith_generator.runners.exchange import EngineSettings
-
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.ports.language_model import Adapter
+from tunesmith_generator.runners.embedded import EmbeddedRunner
+from tunesmith_generator.runners.exchange import EngineSettings
 
 NUM_SLOTS = 4
 MAX_NEW_TOKENS = 200

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from contract.tiny_models import build_base
 
 NAMES = [

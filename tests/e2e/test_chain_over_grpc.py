@@ -9,16 +9,21 @@ from typing import Any
 
 import grpc
 import pytest
-from e2e.conftest import MICRO_SETTINGS, NAMES
 from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
+from contract.deadline import eventually
+from e2e.conftest import MICRO_SETTINGS, NAMES
+from tunesmith.adapters.sqlite_bus import SqliteBus
+from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.domain import keys
 from tunesmith.embedded import session
 from tunesmith_proto.captioner.v1 import captioner_pb2, captioner_pb2_grpc
 from tunesmith_proto.common.v1 import jobs_pb2, jobs_pb2_grpc
+from tunesmith_proto.events.v1 import events_pb2
 from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
 from tunesmith_proto.scraper.v1 import scraper_pb2, scraper_pb2_grpc
 from tunesmith_proto.trainer.v1 import models_pb2, models_pb2_grpc, trainer_pb2, trainer_pb2_grpc
@@ -103,21 +108,20 @@ def made(client: Client, micro_base: Path) -> dict[str, Any]:
 
 def eventual_job(client: Client, job_id: str) -> str:
     """The id, once the event that starts the job has arrived."""
-    while True:
-        try:
-            client.jobs.GetJob(jobs_pb2.GetJobRequest(job_id=job_id), timeout=10)
-        except grpc.RpcError as error:
-            assert error.code() == grpc.StatusCode.NOT_FOUND
-        else:
-            return job_id
+    eventually(lambda: job_id in {job.id for job in client.jobs.ListJobs(jobs_pb2.ListJobsRequest()).jobs})
+    return job_id
 
 
 def refused(call: Any, request: Any) -> tuple[grpc.StatusCode, str, str]:
     """Code, reason and message of a call that must fail."""
-    with pytest.raises(grpc.RpcError) as caught:
+
+    def ask() -> None:
         reply = call(request)
         if hasattr(reply, "__next__"):
             list(reply)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        ask()
     info = error_details_pb2.ErrorInfo()
     assert rpc_status.from_call(caught.value).details[0].Unpack(info)
     return caught.value.code(), info.reason, caught.value.details()
@@ -229,6 +233,22 @@ def test_lineage_leads_from_a_model_to_rows_and_back(client: Client, made: dict[
     (record,) = (node for node in up.nodes if node.kind == "record")
     assert record.summary == "acid house"
     assert record.facts["position"] == str(NAMES.index("acid house"))
+
+
+def test_every_event_of_the_chain_has_the_shape_of_its_proto(client: Client, made: dict[str, Any]) -> None:
+    bus = SqliteBus(client.data / "bus.sqlite", clock=SystemClock())
+    subscription = bus.subscribe("shape-test", ["tunesmith.scraper", "tunesmith.trainer"])
+    seen = set()
+    while messages := subscription.poll(timeout_s=0.5):
+        for message in messages:
+            assert message.event is not None, message.decode_error
+            name = message.event.type.split(".")[1]
+            json_format.ParseDict(dict(message.event.data), getattr(events_pb2, name)())
+            seen.add(name)
+    subscription.close()
+    bus.close()
+
+    assert seen >= {"RecordsCollected", "DatasetBuilt", "RunSucceeded", "ModelJudged", "ModelRejected"}
 
 
 def test_generating_before_there_is_a_champion_says_what_to_do(client: Client, made: dict[str, Any]) -> None:

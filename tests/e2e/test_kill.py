@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from e2e.conftest import CommandLine
 
 pytestmark = pytest.mark.heavy

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tunesmith_proto.captioner.v1 import captioner_pb2, captioner_pb2_grpc
-
 from tunesmith.jobs.worker import Work
 from tunesmith.platform import Platform
 from tunesmith.rpc.hosting import mount
@@ -15,6 +13,7 @@ from tunesmith.settings import read_settings
 from tunesmith_captioner.consumer import consumers
 from tunesmith_captioner.servicer import CaptionerServicer
 from tunesmith_captioner.settings import CaptionerSettings
+from tunesmith_proto.captioner.v1 import captioner_pb2, captioner_pb2_grpc
 
 
 def build(platform: Platform, board: JobBoard) -> Service:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunesmith_proto.captioner.v1 import captioner_pb2, captioner_pb2_grpc
-
 from tunesmith_captioner import handlers
 from tunesmith_captioner.settings import CaptionerSettings
+from tunesmith_proto.captioner.v1 import captioner_pb2, captioner_pb2_grpc
 
 _MEDIA_KINDS = {"audio": captioner_pb2.MEDIA_KIND_AUDIO, "video": captioner_pb2.MEDIA_KIND_VIDEO}
 

@@ -80,8 +80,8 @@ def trace(store: Store, recipe: Recipe, subject: str, *, max_rows: int) -> Trace
             continue
         return found
     raise NotFound(
-        f"nothing is known of {subject[:80]!r} in recipe {recipe.name!r}: no model version, run, dataset, collection or "
-        "record has that id, and no dataset holds that answer",
+        f"nothing is known of {subject[:80]!r} in recipe {recipe.name!r}: no model version, run, dataset, collection "
+        "or record has that id, and no dataset holds that answer",
         metadata={"subject": subject[:80]},
     )
 

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
 from contract.tiny_models import FINGERPRINT, OTHER_FINGERPRINT, Tiny, build_adapter, build_base
+from tunesmith.adapters.local_store import LocalStore
 from tunesmith_generator.runners.embedded import EmbeddedRunner
 from tunesmith_generator.runners.exchange import EngineSettings
-
-from tunesmith.adapters.local_store import LocalStore
 
 MakeRunner = Callable[..., Awaitable[EmbeddedRunner]]
 

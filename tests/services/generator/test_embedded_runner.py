@@ -5,15 +5,14 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from contract.tiny_models import FINGERPRINT, OTHER_FINGERPRINT, Tiny, build_tokenizer
-from tunesmith_generator.runners.adapter_files import fetched
-from tunesmith_generator.runners.embedded import EmbeddedRunner
 
+from contract.tiny_models import FINGERPRINT, OTHER_FINGERPRINT, Tiny, build_tokenizer
 from tunesmith.domain.errors import (
     BaseModelUnavailable,
     DataLoss,
@@ -24,6 +23,8 @@ from tunesmith.domain.errors import (
     Unavailable,
 )
 from tunesmith.ports.language_model import Adapter, Generation, GenerationParameters
+from tunesmith_generator.runners.adapter_files import fetched
+from tunesmith_generator.runners.embedded import EmbeddedRunner
 
 MakeRunner = Callable[..., Awaitable[EmbeddedRunner]]
 
@@ -126,6 +127,49 @@ async def test_a_short_request_does_not_wait_for_a_long_one(make_runner: MakeRun
 
     assert not long.done()
     assert (await long).num_generated_tokens == LONG.max_new_tokens
+
+
+async def test_requests_that_begin_together_with_prompts_of_any_length_do_not_disturb_each_other(
+    make_runner: MakeRunner,
+) -> None:
+    """They are read in one padded pass, once the slot is free that all of them wait for."""
+    runner = await make_runner("v1", max_batch_size=8)
+    prompts = ["x" * length for length in (1, 30, 7, 2, 50)]
+    alone = [await runner.generate(prompt, SAMPLED, adapter="v1") for prompt in prompts]
+    await asyncio.sleep(0)
+
+    inbox, held_back = runner._inbox, []
+    runner._inbox = type("Held", (), {"put": lambda _self, item: held_back.append(item)})()
+    together = [asyncio.create_task(runner.generate(prompt, SAMPLED, adapter="v1")) for prompt in prompts]
+    await asyncio.sleep(0.01)
+    runner._inbox = inbox
+
+    def at_once() -> None:
+        """In the engine thread, so that it finds all of them in its inbox."""
+        for ticket in held_back:
+            inbox.put(ticket)
+
+    inbox.put(at_once)
+
+    assert [await task for task in together] == alone
+
+
+async def test_a_cancelled_request_leaves_the_batch(make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith_generator.runners.torch_engine.bases import Base
+
+    runner = await make_runner("v1")
+    forward, passes = Base.forward, []
+    monkeypatch.setattr(Base, "forward", lambda *args, **rest: passes.append(1) or forward(*args, **rest))
+    endless = replace(LONG, max_new_tokens=500)
+
+    for _ in range(3):
+        async with aclosing(runner.stream("12->", endless, adapter="v1")) as chunks:
+            await anext(chunks)
+    await runner.generate("12->", GenerationParameters(max_new_tokens=3), adapter="v1")
+    num_passes = len(passes)
+    await asyncio.sleep(0.1)
+
+    assert len(passes) == num_passes, "the engine stands still when nobody waits"
 
 
 async def test_many_requests_share_the_slots_and_each_gets_its_own_answer(make_runner: MakeRunner) -> None:
@@ -288,6 +332,7 @@ async def test_running_out_of_memory_in_a_step_is_survived(
     make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
+
     from tunesmith_generator.runners.torch_engine.batch import Batch
 
     runner = await make_runner("v1")

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registry_material import RECIPE, promote, put_dataset, put_version
+
 from contract.fake_language_model import FakeLanguageModel
 from doubles.fake_clock import FakeClock
-from registry_material import RECIPE, promote, put_dataset, put_version
+from tunesmith.adapters.local_store import LocalStore
+from tunesmith.domain import keys
+from tunesmith.domain.errors import DataLoss, InvalidInput, NotFound, UnknownRecipe
+from tunesmith.ports.language_model import Adapter
 from tunesmith_generator import handlers
 from tunesmith_generator.decoding import Answer, GenerateRequest, Restarted, TokenDelta
 from tunesmith_generator.handlers import Serving
 from tunesmith_generator.known import KnownAnswers
 from tunesmith_generator.reload import ModelTable
-
-from tunesmith.adapters.local_store import LocalStore
-from tunesmith.domain import keys
-from tunesmith.domain.errors import DataLoss, InvalidInput, NotFound, UnknownRecipe
-from tunesmith.ports.language_model import Adapter
 
 STOP = "|<stop>|"
 

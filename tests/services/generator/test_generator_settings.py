@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+
 from tunesmith_generator.settings import GeneratorSettings
 
 FROZEN = {

@@ -7,9 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+from registry_material import RECIPE, promote, put_version
+
 from contract.tiny_models import Tiny
 from doubles.fake_clock import FakeClock
-from registry_material import RECIPE, promote, put_version
 from tunesmith_generator import handlers
 from tunesmith_generator.decoding import Answer, GenerateRequest, TokenDelta
 from tunesmith_generator.handlers import Serving

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registry_material import RECIPE, promote, put_version
+
 from contract.fake_language_model import FakeLanguageModel
 from doubles.fake_clock import FakeClock
-from registry_material import RECIPE, promote, put_version
-from tunesmith_generator.reload import ModelTable
-
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.domain import keys
 from tunesmith.domain.errors import (
@@ -24,6 +23,7 @@ from tunesmith.domain.errors import (
     UnknownRecipe,
 )
 from tunesmith.ports.language_model import GenerationParameters
+from tunesmith_generator.reload import ModelTable
 
 
 @pytest.fixture

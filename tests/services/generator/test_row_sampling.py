@@ -28,6 +28,7 @@ def test_the_chosen_tokens_are_spread_as_transformers_would_spread_them(changes:
     import torch
     from transformers import LogitsProcessorList
     from transformers.generation import logits_process as hf
+
     from tunesmith_generator.runners.torch_engine import sampling
 
     logits_V = torch.randn(NUM_VOCABULARY, generator=torch.Generator().manual_seed(3)) * 2
@@ -61,6 +62,7 @@ def test_the_chosen_tokens_are_spread_as_transformers_would_spread_them(changes:
 
 def test_greedy_takes_the_likeliest() -> None:
     import torch
+
     from tunesmith_generator.runners.torch_engine.sampling import Sampler
 
     sampler = Sampler(GenerationParameters(), seed=None)

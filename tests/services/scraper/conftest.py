@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scraper_parts import DATA, Handler, MakeFetcher, MovingClock, Names, Scraper, Site
+import trustme
+from scraper_parts import Handler, MakeFetcher, MovingClock, Names, Scraper, Site
+
+from tunesmith.adapters.local_store import LocalStore
 from tunesmith_scraper import network
 from tunesmith_scraper.fetch import Fetcher
 from tunesmith_scraper.politeness import PoliteFetcher
 from tunesmith_scraper.settings import ScraperSettings
-
-from tunesmith.adapters.local_store import LocalStore
 
 
 class Server(ThreadingHTTPServer):
@@ -56,10 +57,16 @@ def site() -> Iterator[Site]:
     yield from _serve()
 
 
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Signs certificates that only a client which was told so believes."""
+    return trustme.CA()
+
+
 @pytest.fixture
-def secure_site() -> Iterator[Site]:
+def secure_site(authority: trustme.CA) -> Iterator[Site]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(DATA / "lists.test.cert.pem", DATA / "lists.test.key.pem")
+    authority.issue_cert("lists.test").configure_cert(context)
     yield from _serve(context)
 
 

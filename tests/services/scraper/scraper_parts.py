@@ -11,16 +11,14 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from tunesmith.adapters.local_store import LocalStore
+from tunesmith.domain.jobs import Progress
 from tunesmith_scraper.fetch import Fetcher
 from tunesmith_scraper.handlers import Collected, CollectRequest, collect
 from tunesmith_scraper.politeness import PoliteFetcher
 from tunesmith_scraper.settings import ScraperSettings
 from tunesmith_scraper.sources.base import SourceSpec
 
-from tunesmith.adapters.local_store import LocalStore
-from tunesmith.domain.jobs import Progress
-
-DATA = Path(__file__).parent / "data"
 START = datetime(2026, 11, 21, 10, tzinfo=UTC)
 
 

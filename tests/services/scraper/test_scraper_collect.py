@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from scraper_parts import Scraper, Site, page
-from tunesmith_scraper import handlers
-from tunesmith_scraper.handlers import Collected, CollectRequest
-from tunesmith_scraper.sources.base import SourceSpec
 
 from tunesmith.domain import keys
 from tunesmith.domain.errors import Interrupted, ResourceExhausted, SourceUnusable, Unavailable
 from tunesmith.domain.records import Collection
+from tunesmith_scraper import handlers
+from tunesmith_scraper.handlers import Collected, CollectRequest
+from tunesmith_scraper.sources.base import SourceSpec
 
 
 def test_equal_content_gives_the_first_collection_again(scraper: Scraper, site: Site) -> None:

@@ -8,9 +8,8 @@ import socket
 import ssl
 
 import pytest
-from scraper_parts import DATA, Handler, MakeFetcher, MovingClock, Names, Site, in_turn, page, redirect, status
-from tunesmith_scraper.fetch import checked_url
-from tunesmith_scraper.network import is_public
+import trustme
+from scraper_parts import Handler, MakeFetcher, MovingClock, Names, Site, in_turn, page, redirect, status
 
 from tunesmith.domain.errors import (
     DeadlineExceeded,
@@ -22,6 +21,8 @@ from tunesmith.domain.errors import (
     Unavailable,
 )
 from tunesmith.domain.ids import sha256_hex
+from tunesmith_scraper.fetch import checked_url
+from tunesmith_scraper.network import is_public
 
 
 def test_a_page_arrives_with_its_hash_type_and_charset(site: Site, make_fetcher: MakeFetcher) -> None:
@@ -355,9 +356,12 @@ def test_a_name_that_does_not_exist_is_unavailable(make_fetcher: MakeFetcher, na
 
 
 @pytest.mark.usefixtures("local_site_is_public")
-def test_https_checks_the_certificate_on_the_host_name(secure_site: Site, make_fetcher: MakeFetcher) -> None:
+def test_https_checks_the_certificate_on_the_host_name(
+    secure_site: Site, make_fetcher: MakeFetcher, authority: trustme.CA
+) -> None:
     secure_site.routes["/"] = page("dub")
-    context = ssl.create_default_context(cafile=str(DATA / "lists.test.cert.pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
     fetcher = make_fetcher(ssl_context=context, allow_private_addresses=False)
     sink = io.BytesIO()
 

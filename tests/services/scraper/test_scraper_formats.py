@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tunesmith.domain.errors import ResourceExhausted, SourceUnusable
 from tunesmith_scraper import formats
 from tunesmith_scraper.formats.detection import format_of
 from tunesmith_scraper.formats.encoding import checked_encoding
 from tunesmith_scraper.formats.layout import Format, Layout, Row, Skipped
-
-from tunesmith.domain.errors import ResourceExhausted, SourceUnusable
 
 
 def layout_of(path: Path, needed: tuple[str, ...] = ("name",), **changes: Any) -> Layout:

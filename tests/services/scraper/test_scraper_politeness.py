@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 from scraper_parts import MovingClock, Site, in_turn, page, redirect, status
-from tunesmith_scraper.politeness import PoliteFetcher
 
 from tunesmith.domain.errors import PermissionRefused, Unavailable
+from tunesmith_scraper.politeness import PoliteFetcher
 
 MakePolite = Callable[..., PoliteFetcher]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+
 from tunesmith_scraper.settings import ScraperSettings, environment_name
 
 README = Path(__file__).parents[3] / "services" / "scraper" / "README.md"

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 from scraper_parts import Scraper, Site, page, status
-from tunesmith_scraper.handlers import Collected, CollectRequest, save_upload, validate
-from tunesmith_scraper.settings import ScraperSettings
-from tunesmith_scraper.sources.base import SourceSpec
 
 from tunesmith.domain import keys
 from tunesmith.domain.errors import (
@@ -24,6 +21,9 @@ from tunesmith.domain.errors import (
 )
 from tunesmith.domain.ids import sha256_hex
 from tunesmith.domain.records import Record
+from tunesmith_scraper.handlers import Collected, CollectRequest, save_upload, validate
+from tunesmith_scraper.settings import ScraperSettings
+from tunesmith_scraper.sources.base import SourceSpec
 
 
 def records_of(scraper: Scraper, collected: Collected) -> list[Record]:

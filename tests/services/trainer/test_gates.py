@@ -7,9 +7,9 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tunesmith_trainer.gates import decide
 
 from tunesmith.domain.models import Gate, GateResult, Measure
+from tunesmith_trainer.gates import decide
 
 FORMAT = Gate("format", "valid_share", ">=", 0.9, "the answers do not have the trained format", bound="low")
 SKEW = Gate("skew", "top_word_share", "<=", 0.25, "one word dominates")

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tunesmith_trainer import registry
 
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.system_clock import SystemClock
@@ -28,6 +27,7 @@ from tunesmith.domain.errors import (
 )
 from tunesmith.domain.models import GateResult, Measure, ModelVersion, Report
 from tunesmith.ports.store import StoredObject
+from tunesmith_trainer import registry
 
 RECIPE = "micro_genre"
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from doubles.fake_clock import FakeClock
 from doubles.recording_launcher import RecordingLauncher
-
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.sqlite_bus import SqliteBus
 from tunesmith.domain.events import Event

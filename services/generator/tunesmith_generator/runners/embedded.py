@@ -11,6 +11,7 @@ be cancelled alone; its greedy output equals `generate`'s.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,8 @@ from tunesmith_generator.runners.exchange import EngineSettings, ResolveBase, Ti
 
 if TYPE_CHECKING:
     from tunesmith_generator.runners.torch_engine.engine import Engine, Inbox
+
+logger = logging.getLogger(__name__)
 
 
 class EmbeddedRunner:
@@ -144,12 +147,20 @@ class EmbeddedRunner:
             settings=self._settings,
         )
         self._engine.set_result(engine)
-        engine.run()
+        try:
+            engine.run()
+        except Exception:  # the main of a thread: whoever waits must hear of it
+            logger.exception("the engine thread died")
+            engine.shut_down()
+            self._refuse_all(Unavailable("the language model has died; restart the generator", reason="ENGINE_DIED"))
 
     def _refuse_all(self, error: TunesmithError) -> None:
+        """Answer whatever comes with `error`, until the runner is closed."""
         while (item := self._inbox.get()) is not None:
             if isinstance(item, Ticket):
                 item.deliver(error)
+            else:
+                item()
 
     def _load(self, adapter: Adapter) -> None:
         """Runs in the loader thread."""

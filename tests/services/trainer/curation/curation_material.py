@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tunesmith_trainer.curation.build import build_dataset
-
 from tunesmith.domain import keys
 from tunesmith.domain.datasets import CurationSettings, Dataset
 from tunesmith.domain.ids import canonical_json, content_id
@@ -16,6 +14,7 @@ from tunesmith.domain.jobs import Progress
 from tunesmith.domain.records import Collection, Licence, Provenance, Record
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
+from tunesmith_trainer.curation.build import build_dataset
 
 RECIPE = recipe_named("micro_genre")
 

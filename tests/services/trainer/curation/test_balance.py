@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tunesmith_trainer.curation.balance import Traits, overrepresented
-from tunesmith_trainer.curation.languages import UNKNOWN, LanguageDetector, language_of
 
 from tunesmith.domain.errors import InvalidSettings
 from tunesmith.domain.examples import Example
+from tunesmith_trainer.curation.balance import Traits, overrepresented
+from tunesmith_trainer.curation.languages import UNKNOWN, LanguageDetector, language_of
 
 rows_of_words = st.lists(st.lists(st.sampled_from("abcdefghij"), max_size=4), min_size=1, max_size=60)
 

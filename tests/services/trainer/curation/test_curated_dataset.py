@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from curation_material import PLAIN_NAMES, RECIPE, Workbench
-from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest, rows_path
 
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.domain import keys
@@ -15,6 +14,7 @@ from tunesmith.domain.datasets import CurationSettings, Dataset
 from tunesmith.domain.errors import DataLoss, Interrupted, InvalidInput, NotFound, NoUsableRows, Unavailable
 from tunesmith.domain.examples import SPLITS, Example, split_bucket
 from tunesmith.ports.store import Store
+from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest, rows_path
 
 
 def examples_of(bench: Workbench, dataset: Dataset) -> dict[str, list[Example]]:

@@ -7,12 +7,12 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+
+from tunesmith.domain.examples import SPLITS, Split, split_bucket
 from tunesmith_trainer.curation import near_twins
 from tunesmith_trainer.curation.disk_lines import DiskLines
 from tunesmith_trainer.curation.near_twins import folded, jaccard, rows_per_band, shingles, twin_clusters
 from tunesmith_trainer.curation.splits import assign_splits
-
-from tunesmith.domain.examples import SPLITS, Split, split_bucket
 
 SIMILARITY = 0.85
 

@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tunesmith_trainer.evaluation.judge import judge
-from tunesmith_trainer.evaluation.judged_model import Sampled
-from tunesmith_trainer.evaluation.ngram import CharacterNgram, num_scored_chars
-
 from tunesmith.domain.examples import Example
 from tunesmith.domain.runs import Run, TrainingSettings
 from tunesmith.ports.language_model import GenerationParameters
 from tunesmith.recipes.micro_genre import RECIPE, STOP
+from tunesmith_trainer.evaluation.judge import judge
+from tunesmith_trainer.evaluation.judged_model import Sampled
+from tunesmith_trainer.evaluation.ngram import CharacterNgram, num_scored_chars
 
 _ADJECTIVES = (
     "acid alpine amber arctic autumn balkan bedroom bitter black blue bright broken bubble cabin carbon celtic "

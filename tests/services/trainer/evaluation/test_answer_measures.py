@@ -8,6 +8,9 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tunesmith.domain.models import Measure
+from tunesmith.recipes.micro_genre import RECIPE, STOP
 from tunesmith_trainer.evaluation.answers import Answer, KnownAnswers, read_answer
 from tunesmith_trainer.evaluation.judged_model import Sampled
 from tunesmith_trainer.evaluation.measures import TrainingText, measure_answers, measure_loss
@@ -18,9 +21,6 @@ from tunesmith_trainer.evaluation.words import (
     top_word,
     word_entropy,
 )
-
-from tunesmith.domain.models import Measure
-from tunesmith.recipes.micro_genre import RECIPE, STOP
 
 TRAIN = ["deep house", "synth-pop", "free jazz", "acid house", "la bamba rock"]
 KNOWN = KnownAnswers.of(RECIPE, TRAIN, ["Vaporwave"])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_models import FIVE_GRAM, TEST, TRAIN
+
 from tunesmith_trainer.evaluation.ngram import END, CharacterNgram, num_scored_chars
 
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from tunesmith_trainer.evaluation.confidence import (
     Ratio,
     jackknifed,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_models import NAMES
+
 from tunesmith_trainer.evaluation.copying import ROWS_BETWEEN_CHECKS, longest_copied_spans
 
 WORDS = st.text("ab\x00é", max_size=12)

@@ -19,14 +19,14 @@ from planted_models import (
     memoriser,
     rambling,
 )
-from tunesmith_trainer.evaluation.answers import read_sample
-from tunesmith_trainer.evaluation.judge import report_id
-from tunesmith_trainer.evaluation.metrics import METRIC_DESCRIPTIONS
 
 from tunesmith.domain.errors import Interrupted
 from tunesmith.domain.ids import canonical_json
 from tunesmith.domain.models import Report
 from tunesmith.recipes.micro_genre import RECIPE, STOP
+from tunesmith_trainer.evaluation.answers import read_sample
+from tunesmith_trainer.evaluation.judge import report_id
+from tunesmith_trainer.evaluation.metrics import METRIC_DESCRIPTIONS
 
 
 def failed(report: Report) -> set[str]:

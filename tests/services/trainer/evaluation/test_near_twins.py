@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tunesmith_trainer.curation.near_twins import folded, jaccard, shingles
 from tunesmith_trainer.evaluation.twins import TwinIndex
 

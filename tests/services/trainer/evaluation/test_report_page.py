@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 
 import pytest
 from planted_models import RUN, TRAIN, PlantedModel, collapsed, good, judged
-from tunesmith_trainer.evaluation.charts import Series, bar_chart, column_chart, line_chart, ticks
-from tunesmith_trainer.evaluation.page import render_page
 
 from tunesmith.domain.datasets import CurationSettings, Dataset
 from tunesmith.domain.models import Report
 from tunesmith.recipes.micro_genre import STOP
+from tunesmith_trainer.evaluation.charts import Series, bar_chart, column_chart, line_chart, ticks
+from tunesmith_trainer.evaluation.page import render_page
 
 HOSTILE = "<script>alert('x')</script><img src=https://evil.example/x.png onerror=alert(1)>"
 

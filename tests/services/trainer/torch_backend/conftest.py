@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from micro_training import MICRO_BASE, MICRO_TRAINING, micro_text, micro_train
+
 from tunesmith_trainer.torch_backend.tiny_base import build_tiny_base
 from tunesmith_trainer.torch_backend.training import TrainingOutcome
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tunesmith.domain.runs import TrainingSettings
 from tunesmith_trainer.torch_backend.fingerprint import SampleText, TinyBaseSettings, sample_text
 from tunesmith_trainer.torch_backend.rows import TrainingRow
 from tunesmith_trainer.torch_backend.training import TrainingOutcome, train
-
-from tunesmith.domain.runs import TrainingSettings
 
 STOP = "|<stop>|"
 MICRO_BASE = TinyBaseSettings(

@@ -10,14 +10,14 @@ import pytest
 import torch
 from micro_training import MICRO_BASE, NAMES, micro_text
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tunesmith.domain.errors import BaseModelUnavailable, Interrupted
+from tunesmith.domain.examples import split_bucket
 from tunesmith_trainer.torch_backend.base_models import resolve_base
 from tunesmith_trainer.torch_backend.checkpoints import sha256_of
 from tunesmith_trainer.torch_backend.fingerprint import sample_text
 from tunesmith_trainer.torch_backend.loading import load_model
 from tunesmith_trainer.torch_backend.tiny_base import build_tiny_base
-
-from tunesmith.domain.errors import BaseModelUnavailable, Interrupted
-from tunesmith.domain.examples import split_bucket
 
 pytestmark = pytest.mark.heavy
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from micro_training import STOP, micro_rows
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
+
 from tunesmith_trainer.torch_backend.loading import LoadedModel, load_model
 from tunesmith_trainer.torch_backend.rows import TrainingRow, tokenize_row
 from tunesmith_trainer.torch_backend.sampling import completion_log_probs, probabilities, sample

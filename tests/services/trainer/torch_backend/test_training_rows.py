@@ -8,12 +8,12 @@ import torch
 from micro_training import MICRO_TRAINING, NAMES, STOP, micro_rows, micro_train
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
+
+from tunesmith.domain.errors import InvalidInput, NoUsableRows
 from tunesmith_trainer.torch_backend.loading import load_model
 from tunesmith_trainer.torch_backend.packing import PackedRowCollator
 from tunesmith_trainer.torch_backend.rows import IGNORED, TrainingRow, rows_within, tokenize_row
 from tunesmith_trainer.torch_backend.training import TrainingOutcome, train
-
-from tunesmith.domain.errors import InvalidInput, NoUsableRows
 
 pytestmark = pytest.mark.heavy
 

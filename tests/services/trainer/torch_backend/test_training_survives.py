@@ -15,10 +15,10 @@ import torch
 from micro_training import MICRO_TRAINING, micro_train
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
-from tunesmith_trainer.torch_backend.checkpoints import newest_intact
-from tunesmith_trainer.torch_backend.training import TrainingOutcome
 
 from tunesmith.domain.errors import Interrupted, InvalidInput, ResourceExhausted
+from tunesmith_trainer.torch_backend.checkpoints import newest_intact
+from tunesmith_trainer.torch_backend.training import TrainingOutcome
 
 pytestmark = pytest.mark.heavy
 

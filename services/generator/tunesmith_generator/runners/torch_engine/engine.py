@@ -89,7 +89,7 @@ class Engine:
             busy = bool(self._waiting) or any(host.batch.rows for host in self._hosts.values())
             for item in self._received(block=not busy):
                 if item is STOP:
-                    self._shut_down()
+                    self.shut_down()
                     return
                 if isinstance(item, Ticket):
                     self._accept(item)
@@ -98,7 +98,7 @@ class Engine:
             self._admit()
             for host in self._hosts.values():
                 if host.batch.rows:
-                    self._guarded(host.batch.step, rows=host.batch.clear)
+                    self._guarded(host.batch.step, tickets=partial(_cleared, host.batch))
             self._finish_unloading()
 
     def load(self, adapter: Adapter) -> None:
@@ -199,32 +199,35 @@ class Engine:
             waiting = (row for host, row in self._waiting if host is loaded.host)
             if any(row.ticket.adapter == name for row in (*loaded.host.batch.rows, *waiting)):
                 continue
-            if loaded.internal_name != BARE:
-                loaded.host.base.detach(loaded.internal_name)
             del self._loaded[name]
+            if loaded.internal_name != BARE:
+                self._guarded(partial(loaded.host.base.detach, loaded.internal_name), tickets=list)
             for future in loaded.unloading:
                 future.set_result(None)
             logger.info("unloaded %s", name)
 
     def _accept(self, ticket: Ticket) -> None:
         """Queue a request, or tell it at once why not. From here on its adapter stays, unloaded or not."""
-        try:
-            self._waiting.append(self._row(ticket))
-        except TunesmithError as error:
-            ticket.deliver(error)
+
+        def prepare() -> None:
+            try:
+                self._waiting.append(self._row(ticket))
+            except TunesmithError as error:
+                ticket.deliver(error)
+
+        self._guarded(prepare, tickets=lambda: [ticket])
 
     def _admit(self) -> None:
         """Let waiting requests join, in order, while there is room."""
+        self._waiting = deque(entry for entry in self._waiting if not entry[1].ticket.cancelled)
         num_rows = sum(len(host.batch.rows) for host in self._hosts.values())
         joining: dict[int, tuple[_Host, list[Row]]] = {}
         while self._waiting and num_rows < self._settings.max_batch_size:
             host, row = self._waiting.popleft()
-            if row.ticket.cancelled:
-                continue
             joining.setdefault(id(host), (host, []))[1].append(row)
             num_rows += 1
         for host, rows in joining.values():
-            self._guarded(partial(host.batch.join, rows), rows=partial(list, rows))
+            self._guarded(partial(host.batch.join, rows), tickets=partial(_tickets, rows))
 
     def _row(self, ticket: Ticket) -> tuple[_Host, Row]:
         host, internal_name = self._answering(ticket.adapter)
@@ -266,28 +269,25 @@ class Engine:
         (host,) = self._hosts.values()
         return host, BARE
 
-    def _guarded(self, work: Callable[[], None], *, rows: Callable[[], list[Row]]) -> None:
-        """Do `work`; if it fails, only `rows` fail with it and the engine goes on."""
+    def _guarded(self, work: Callable[[], None], *, tickets: Callable[[], list[Ticket]]) -> None:
+        """Do `work`; if it fails, only `tickets` fail with it and the engine goes on."""
         try:
             work()
         except torch.OutOfMemoryError as error:
             logger.exception("out of memory")
-            self._fail(rows(), ResourceExhausted(f"out of memory: {error}; send fewer or shorter requests"))
+            _fail(tickets(), ResourceExhausted(f"out of memory: {error}; send fewer or shorter requests"))
             torch.cuda.empty_cache()
         except Exception as error:  # the main loop of a thread, which must outlive any one batch
             logger.exception("generation failed")
             message = f"generation failed: {type(error).__name__}: {error}; try again, and look at the generator's log"
-            self._fail(rows(), Unavailable(message, reason="GENERATION_FAILED"))
+            _fail(tickets(), Unavailable(message, reason="GENERATION_FAILED"))
 
-    def _fail(self, rows: Iterable[Row], error: TunesmithError) -> None:
-        for row in rows:
-            row.ticket.deliver(error)
-
-    def _shut_down(self) -> None:
+    def shut_down(self) -> None:
+        """Fail whatever is unfinished and free the memory."""
         error = Unavailable("the language model was closed", reason="CLOSED")
         for host in self._hosts.values():
-            self._fail(host.batch.clear(), error)
-        self._fail((row for _, row in self._waiting), error)
+            _fail(_cleared(host.batch), error)
+        _fail(_tickets(row for _, row in self._waiting), error)
         for item in self._received(block=False):
             if isinstance(item, Ticket):
                 item.deliver(error)
@@ -298,3 +298,16 @@ class Engine:
                 future.set_result(None)
         self._hosts.clear()
         self._loaded.clear()
+
+
+def _tickets(rows: Iterable[Row]) -> list[Ticket]:
+    return [row.ticket for row in rows]
+
+
+def _cleared(batch: Batch) -> list[Ticket]:
+    return _tickets(batch.clear())
+
+
+def _fail(tickets: Iterable[Ticket], error: TunesmithError) -> None:
+    for ticket in tickets:
+        ticket.deliver(error)
