@@ -44,6 +44,13 @@ async def chunks_of(
     return [chunk async for chunk in model.stream(prompt, parameters, adapter=adapter)]
 
 
+async def ask_on_and_on(model: LanguageModel, *, adapter: str) -> None:
+    """Until a request is refused; unloading may take a moment to begin."""
+    while True:
+        await asyncio.sleep(0)
+        await model.generate("12->", changed(GREEDY, max_new_tokens=1), adapter=adapter)
+
+
 def closing(chunks: object) -> aclosing[AsyncGenerator[StreamChunk, None]]:
     return aclosing(cast("AsyncGenerator[StreamChunk, None]", chunks))
 
@@ -273,9 +280,7 @@ class LoadingContract:
             await anext(chunks)
             unloading = asyncio.create_task(subject.model.unload(spare.adapter.name))
             with pytest.raises(NotFound):
-                while True:
-                    await asyncio.sleep(0)
-                    await subject.model.generate("12->", changed(GREEDY, max_new_tokens=1), adapter=spare.adapter.name)
+                await ask_on_and_on(subject.model, adapter=spare.adapter.name)
             refused_while_running = not unloading.done()
             rest = [chunk async for chunk in chunks]
         await asyncio.wait_for(unloading, PATIENCE_S)

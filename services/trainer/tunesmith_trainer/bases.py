@@ -13,7 +13,7 @@ HUB_PREFIX = "hub:"
 """Fingerprint of a Hub model is `hub:` and its id; the Hub keeps what an id stands for."""
 
 _EDGE_BYTES = 2**20
-"""Read at both ends of a file to fingerprint it: safetensors has its header at the start, the last layers at the end."""
+"""Read at both ends of a file to fingerprint it: safetensors has its header at the start, last layers at the end."""
 
 
 def base_fingerprint(base: str) -> str:

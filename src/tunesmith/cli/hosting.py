@@ -50,7 +50,7 @@ def running_or_own(options: Globals, *, before_start: Callable[[], object]) -> I
     before_start()
     with _services_installed():
         from tunesmith.embedded import session
-    with _logging_to(options.data / LOG_FILE), contextlib.ExitStack() as stack:
+    with _terminated_like_interrupted(), _logging_to(options.data / LOG_FILE), contextlib.ExitStack() as stack:
         with _services_installed():
             target = stack.enter_context(session(options.data))
         with connected(Address(target, "this process"), options) as connection:
@@ -74,13 +74,27 @@ def _services_installed() -> Iterator[None]:
 
 
 def force_on_next_interrupt() -> None:
-    """End the process at the next Ctrl-C, however far the clean way out has come."""
+    """End the process at the next Ctrl-C or SIGTERM, however far the clean way out has come."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         os._exit(EXIT_INTERRUPTED)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, leave)
+        signal.signal(signal.SIGTERM, leave)
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Take SIGTERM (`timeout`, `docker stop`) for Ctrl-C while the block runs, so that no worker is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tunesmith.domain.errors import Conflict, DataLoss, NotFound, TunesmithError
@@ -139,7 +139,8 @@ class Reconciler:
     def _advance(self, job: Job, taken: Counter[str]) -> None:
         job = publish_outbox(job, jobs=self._jobs, bus=self._bus)
         if job.is_terminal:
-            self._jobs.settle(job.id)
+            if self._cleaned_up(job):
+                self._jobs.settle(job.id)
             return
         kind = self._kinds[job.kind]
         if job.phase == "queued":
@@ -157,6 +158,20 @@ class Reconciler:
             job = self._move(job, "launching", phase="running")
         if job.phase == "running":
             self._supervise(job)
+
+    def _cleaned_up(self, job: Job) -> bool:
+        """Forget the launches of a job that succeeded; False while a worker is still on its way out.
+
+        Launches of other jobs stay, for their logs.
+        """
+        if job.phase != "succeeded":
+            return True
+        names = [launch_name(replace(job, attempt=attempt)) for attempt in range(1, job.attempt + 1)]
+        if any(self._launcher.status(name).state == "running" for name in names):
+            return False
+        for name in names:
+            self._launcher.forget(name)
+        return True
 
     def _supervise(self, job: Job) -> None:
         name = launch_name(job)

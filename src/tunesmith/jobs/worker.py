@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.domain.errors import Conflict, Interrupted, TunesmithError
+from tunesmith.domain.errors import Conflict, Interrupted, ResourceExhausted, TunesmithError
 from tunesmith.domain.events import JOB_FAILED
 from tunesmith.domain.jobs import Job, JobError, Progress
 from tunesmith.jobs.state import JobStore
@@ -91,7 +92,10 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
         except Interrupted as error:
             log.info("interrupted: %s", error)
             return EXIT_INTERRUPTED
-        except TunesmithError as error:
+        except (TunesmithError, OSError, RuntimeError) as raised:
+            error = _explained(raised)
+            if error is None:
+                raise
             log.error("%s: %s", error.reason, error.message)
             failure = JobError(code_name_of(error), error.reason, error.message, error.metadata)
             data = {
@@ -106,6 +110,21 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
             except Conflict:
                 return EXIT_FENCED
     return 0
+
+
+def _explained(error: Exception) -> TunesmithError | None:
+    """The error as a caller should see it; None for one that nobody foresaw.
+
+    Libraries report a full disk in their own ways: Python by errno, safetensors and SQLite by text.
+    """
+    if isinstance(error, TunesmithError):
+        return error
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        return ResourceExhausted(
+            f"the disk is full ({error}); make room in the data folder and send the request again, it continues",
+            reason="DISK_FULL",
+        )
+    return None
 
 
 def _finish(jobs: JobStore, job_id: str, epoch: int, **changes: Any) -> None:

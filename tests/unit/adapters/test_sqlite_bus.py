@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from contract.bus_contract import event, events, numbers
+from contract.deadline import eventually
 from doubles.fake_clock import FakeClock
+from tunesmith.adapters import sqlite_subscription
 from tunesmith.adapters.sqlite_bus import SqliteBus
 from tunesmith.adapters.sqlite_subscription import SqliteSubscription
 from tunesmith.domain.errors import (
@@ -93,6 +96,40 @@ def test_a_delay_ends_with_the_clock(bus: SqliteBus, clock: FakeClock) -> None:
         clock.advance(0.2)
 
         assert [m.attempt for m in subscription.poll(timeout_s=0.0)] == [2]
+
+
+def test_publishing_wakes_a_waiting_poll_of_the_same_bus(bus: SqliteBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_subscription, "_LOOK_EVERY_S", 60.0)
+    with closing(bus.subscribe("g", ["topic"])) as subscription, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(subscription.poll, timeout_s=30.0)
+        eventually(lambda: subscription._turn == 1)
+
+        bus.publish("topic", [event(1)])
+
+        assert numbers(waiting.result()) == [1]
+
+
+def test_publishing_wakes_a_waiting_poll_of_another_process(bus: SqliteBus, path: Path, clock: FakeClock) -> None:
+    with closing(bus.subscribe("g", ["topic"])) as subscription, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(subscription.poll, timeout_s=30.0)
+        eventually(lambda: subscription._turn == 1)
+
+        with closing(SqliteBus(path, clock=clock)) as other:
+            other.publish("topic", [event(1)])
+
+        assert numbers(waiting.result()) == [1]
+
+
+def test_the_end_of_a_delay_wakes_a_waiting_poll(bus: SqliteBus, clock: FakeClock) -> None:
+    bus.publish("topic", [event(1)])
+    with closing(bus.subscribe("g", ["topic"])) as subscription, ThreadPoolExecutor(1) as pool:
+        subscription.retry_later(subscription.poll(timeout_s=0.0)[0], delay_s=1.0)
+        waiting = pool.submit(subscription.poll, timeout_s=30.0)
+        eventually(lambda: subscription._turn == 2)
+
+        clock.advance(1.0)
+
+        assert numbers(waiting.result()) == [1]
 
 
 def test_partitions_of_several_topics_are_dealt_out_evenly(bus: SqliteBus) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,17 +40,30 @@ OWN_SERVICES = """
 """
 
 
-def spawn(address: str, *arguments: str, leaving: str = "pass") -> subprocess.Popen[str]:
-    """The command in a process of its own, whose own services are the scripted ones."""
-    script = textwrap.dedent(OWN_SERVICES).format(leaving=leaving)
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    return subprocess.Popen(
-        [sys.executable, "-c", script, address, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+Spawn = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Starts the command in a process of its own, whose own services are the scripted ones."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(address: str, *arguments: str, leaving: str = "pass") -> subprocess.Popen[str]:
+        script = textwrap.dedent(OWN_SERVICES).format(leaving=leaving)
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, address, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "error"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def sessions(data: Path) -> list[Path]:
@@ -283,15 +297,16 @@ def test_a_finished_run_starts_anew(tunesmith: Tunesmith, fake: FakeServices) ->
     assert len({request.request_id for request in fake.of(scraper_pb2.CollectRequest)}) == 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_keeps_the_session_leaves_the_services_cleanly_and_the_same_command_continues(
-    address: str, fake: FakeServices, data: Path
+    address: str, fake: FakeServices, data: Path, spawn: Spawn, number: signal.Signals
 ) -> None:
     fake.held.add("tune")
     command = ("run", "micro_genre", "--samples", "0", f"--data={data}")
     process = spawn(address, *command)
     assert fake.watched["tune"].wait(60)
     [session] = sessions(data)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
 
     assert process.returncode == 130
@@ -313,7 +328,7 @@ def test_ctrl_c_keeps_the_session_leaves_the_services_cleanly_and_the_same_comma
     assert sessions(data) == []
 
 
-def test_a_second_ctrl_c_forces_the_end(address: str, fake: FakeServices, data: Path) -> None:
+def test_a_second_ctrl_c_forces_the_end(address: str, fake: FakeServices, data: Path, spawn: Spawn) -> None:
     fake.held.add("tune")
     process = spawn(address, "run", "micro_genre", f"--data={data}", leaving="threading.Event().wait()")
     assert fake.watched["tune"].wait(60)
@@ -328,7 +343,9 @@ def test_a_second_ctrl_c_forces_the_end(address: str, fake: FakeServices, data: 
     assert len(sessions(data)) == 1
 
 
-def test_ctrl_c_beside_a_running_server_says_how_to_stop_the_job(address: str, fake: FakeServices, data: Path) -> None:
+def test_ctrl_c_beside_a_running_server_says_how_to_stop_the_job(
+    address: str, fake: FakeServices, data: Path, spawn: Spawn
+) -> None:
     fake.held.add("tune")
     process = spawn(address, "run", "micro_genre", f"--data={data}", f"--server={address}", "--json")
     assert fake.watched["tune"].wait(60)

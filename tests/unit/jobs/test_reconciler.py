@@ -46,10 +46,14 @@ def test_a_finished_job_publishes_its_events_and_is_forgotten(workshop):
     finish(workshop)
 
     workshop.reconciler.tick()
+    assert workshop.launcher.names() == ["tune-j1-1"], "its process is on its way out"
+    workshop.launcher.end("tune-j1-1", LaunchStatus("exited", 0))
+    workshop.reconciler.tick()
 
     assert [event.type for event in workshop.published()] == ["tunesmith.RunSucceeded.v1"]
     assert workshop.jobs.get("j1").outbox == ()
     assert list(workshop.jobs.active_ids()) == []
+    assert workshop.launcher.names() == []
 
 
 def test_dying_between_publishing_and_forgetting_repeats_the_same_event_id(workshop):

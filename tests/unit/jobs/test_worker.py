@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from tunesmith.domain.errors import Interrupted, NoUsableRows
@@ -63,6 +65,20 @@ def test_an_interrupted_attempt_leaves_the_job_to_the_next(running):
 
     assert work_on(running, work) == EXIT_INTERRUPTED
     assert running.jobs.get("j1").phase == "running"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write: No space left on device (os error 28)")],
+)
+def test_a_full_disk_is_called_by_its_name(running, error):
+    def work(_):
+        raise error
+
+    assert work_on(running, work) == 0
+
+    job = running.jobs.get("j1")
+    assert (job.error.code, job.error.reason) == ("RESOURCE_EXHAUSTED", "DISK_FULL")
 
 
 def test_an_unexpected_error_ends_the_process_loudly(running):
