@@ -41,6 +41,13 @@ class Process:
         assert self._reports.poll(60.0), "the process reported nothing for 60 s"
         return self._reports.recv()
 
+    def reports_so_far(self) -> list[Any]:
+        """The values that are there to be read, without waiting."""
+        values = []
+        while self._reports.poll():
+            values.append(self._reports.recv())
+        return values
+
     def reports(self) -> list[Any]:
         """All values that it has reported and that were not read yet; waits for its end."""
         values = []

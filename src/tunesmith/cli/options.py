@@ -216,7 +216,7 @@ def sort_settings(
     for_curation: dict[str, Any] = {}
     for name, value in settings.items():
         group, _, rest = name.rpartition(".")
-        if (not group and rest in curation and rest not in training):
+        if group == "curation" or (not group and rest in curation and rest not in training):
             for_curation[rest] = value
         elif group == "training" or (not group and (rest in training or not training)):
             for_training[rest] = value

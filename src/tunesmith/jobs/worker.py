@@ -93,11 +93,11 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
             log.info("interrupted: %s", error)
             return EXIT_INTERRUPTED
         except (TunesmithError, OSError, RuntimeError) as raised:
-            error = _explained(raised)
-            if error is None:
+            known = _explained(raised)
+            if known is None:
                 raise
-            log.error("%s: %s", error.reason, error.message)
-            failure = JobError(code_name_of(error), error.reason, error.message, error.metadata)
+            log.error("%s: %s", known.reason, known.message)
+            failure = JobError(code_name_of(known), known.reason, known.message, known.metadata)
             data = {
                 "job_id": job_id,
                 "kind": job.kind,

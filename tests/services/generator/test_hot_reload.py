@@ -26,6 +26,8 @@ PROMOTED = ["v1", "v2", "w1", "v1", "w1", "v2"]
 """Adapters in the order of their promotion; w1 lies on another base."""
 
 NUM_REQUESTS = 200
+NUM_WORKERS = 20
+"""Requests in flight at any time, so that every switch meets some."""
 
 
 def greedy(number: int) -> GenerateRequest:
@@ -59,34 +61,28 @@ async def test_switching_the_champion_under_load_fails_no_request(tiny: Tiny, ma
         assert versions.index(answer.model_version) >= oldest_allowed
         answers.append(answer)
 
-    async def load() -> None:
-        """Always 20 requests in flight, so that every switch meets some."""
-        places = asyncio.Semaphore(20)
-
-        async def ask_in_turn(number: int) -> None:
-            async with places:
-                await ask(number)
-
-        async with asyncio.TaskGroup() as group:
-            for number in range(NUM_REQUESTS):
-                group.create_task(ask_in_turn(number))
+    async def keep_asking(worker: int) -> None:
+        while len(answers) < NUM_REQUESTS or current < len(versions) - 1:
+            await ask(worker + len(answers))
 
     async def promotions() -> None:
+        """Each once every worker has met the one before."""
         nonlocal current
         for number, version in enumerate(versions[1:], start=1):
-            while len(answers) < number * NUM_REQUESTS // len(versions):
+            seen = len(answers)
+            while len(answers) < seen + 2 * NUM_WORKERS:
                 await asyncio.sleep(0.001)
             promote(tiny.store, version)
             await table.poll_once()
             current = number
 
-    await asyncio.gather(load(), promotions())
-    last = await handlers.generate(greedy(0), serving=serving)
+    await asyncio.gather(promotions(), *(keep_asking(worker) for worker in range(NUM_WORKERS)))
+    after = [await handlers.generate(greedy(number), serving=serving) for number in range(5)]
 
-    assert len(answers) == NUM_REQUESTS
-    assert {answer.model_version for answer in answers} == set(versions)
-    assert all(answer.text == expected[answer.adapter_hash, answer.prompt] for answer in answers)
-    assert last.model_version == versions[-1]
+    assert len(answers) >= NUM_REQUESTS
+    assert {answer.model_version for answer in answers} >= set(versions[:-1])
+    assert {answer.model_version for answer in after} == {versions[-1]}
+    assert all(answer.text == expected[answer.adapter_hash, answer.prompt] for answer in answers + after)
     await table.close()
     assert table.loaded() == {versions[-1]: 0}
 

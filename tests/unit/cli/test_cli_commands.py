@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -398,9 +400,6 @@ def test_a_setting_that_is_no_pair_is_a_usage_error(tunesmith: Tunesmith, value:
 
 
 def test_up_serves_and_says_where(bare: Tunesmith, data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import types
-    from collections.abc import Callable
-
     asked: list[tuple[Path, str]] = []
 
     def serve(folder: Path, listen: str, on_ready: Callable[[str], None]) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -14,14 +16,15 @@ from rich.progress import Progress
 
 from tunesmith.cli.connection import Connection, open_channel
 from tunesmith.cli.problems import JobFailed
-from tunesmith.cli.progress import MAX_RECONNECTS, Bars, Silent, follow, updates
+from tunesmith.cli.progress import MAX_RECONNECTS, Bars, Silent, display, follow, updates
+from tunesmith.cli.render import Output
 from tunesmith_proto.common.v1 import jobs_pb2
 
 AWAY = status(code_pb2.UNAVAILABLE, "away")
 
 
 @pytest.fixture
-def connection(address: str):  # type: ignore[no-untyped-def]
+def connection(address: str) -> Iterator[Connection]:
     with open_channel(address) as channel:
         yield Connection(channel, address=address, timeout_s=None)
 
@@ -73,9 +76,6 @@ def test_a_failed_job_raises_with_the_job(connection: Connection, fake: FakeServ
 def test_bars_show_stage_amount_losses_and_time() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=140)
-    from tunesmith.cli.progress import display  # the columns are those of the real display
-    from tunesmith.cli.render import Output
-
     out = Output(json=False)
     out.notes = console
     with display(out) as bars:
@@ -116,8 +116,6 @@ def test_away_from_a_terminal_progress_is_lines_on_standard_error(tunesmith: Tun
 
 
 def test_watching_as_json_is_a_line_for_every_change(tunesmith: Tunesmith) -> None:
-    import json
-
     ended = tunesmith("jobs", "watch", "job-tune", "--json")
 
     rows = [json.loads(line) for line in ended.out.splitlines()]
