@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from tunesmith.recipes import RECIPES
 from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith.rpc.service import Service
-from tunesmith.settings import read_settings
+from tunesmith.settings import PATIENT_THREADS, read_settings
 from tunesmith_generator.consumer import consumers
 from tunesmith_generator.handlers import Serving
 from tunesmith_generator.known import KnownAnswers
@@ -39,6 +40,8 @@ BUILTIN_PREFIX = "builtin:"
 def build(platform: Platform, board: JobBoard) -> Service:
     """The service, ready to be hosted."""
     settings = read_settings(GeneratorSettings)
+    for name, value in PATIENT_THREADS.items():
+        os.environ.setdefault(name, value)  # read when the engine thread loads PyTorch
     cache = platform.settings.data / "cache" / "generator"
     runner = EmbeddedRunner(
         platform.store,
