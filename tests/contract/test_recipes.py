@@ -105,6 +105,21 @@ def test_micro_genres_are_parsed_as_their_users_know_it(text, answer, valid):
 
 
 @pytest.mark.parametrize(
+    ("text", "finish_reason", "reason"),
+    [
+        ("musical genre|<stop>|", "stop_sequence", ""),
+        ("musical genre", "eos_token", "no_stop"),
+        ("musical gen", "length", "cut_off"),
+        (" ", "eos_token", "bad_format"),
+    ],
+)
+def test_a_generation_is_valid_only_when_it_reached_its_trained_end(text, finish_reason, reason):
+    parsed = recipe_named("micro_genre").read("4->", text, finish_reason)
+
+    assert (parsed.valid, parsed.reason) == (not reason, reason)
+
+
+@pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("", "empty"),

@@ -176,7 +176,7 @@ def answer_of(
     generation: Generation, attempt: Attempt, *, plan: Plan, served: Served, known: KnownIdentities
 ) -> Answer:
     """Read what the model wrote."""
-    parsed = plan.recipe.parse(attempt.prompt + generation.text)
+    parsed = plan.recipe.read(attempt.prompt, generation.text, generation.finish_reason)
     return Answer(
         recipe=plan.recipe.name,
         answer=parsed.answer,

@@ -25,6 +25,9 @@ M = TypeVar("M", bound=Message)
 OPERATION_PREFIX = "operations/"
 """The rest of an operation's name is the id of its job."""
 
+HEAVY_KINDS = ("tune", "judge", "caption")
+"""Jobs that use the whole machine, and so wait for each other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
@@ -61,8 +64,29 @@ def result_of(connection: Connection, out: Output, submitted: Submitted, kind: t
         return Result(message, reused=submitted.known or _says_reused(message))
     if submitted.known and not submitted.operation.done:
         out.note(f"continued: {submitted.job.kind} job {submitted.job.id} was under way already")
+    if submitted.job.phase == jobs_pb2.JOB_PHASE_QUEUED:
+        _note_queue(connection, out, submitted.job)
     message = followed_result(connection, out, submitted.job.id, kind)
     return Result(message, reused=_says_reused(message))
+
+
+def _note_queue(connection: Connection, out: Output, job: jobs_pb2.Job) -> None:
+    """Say what a queued job may have to wait for: another one of its service, such as that of an interrupted run."""
+    if out.json:
+        return
+    request = jobs_pb2.ListJobsRequest(active_only=True)
+    active: list[jobs_pb2.Job] = connection.pages(connection.jobs.ListJobs, request, "jobs", limit=100)
+    for other in active:
+        if (
+            other.service == job.service
+            and other.id != job.id
+            and other.kind in HEAVY_KINDS
+            and job.kind in HEAVY_KINDS
+        ):
+            out.note(
+                f"{other.kind} job {other.id} is under way, so this one may have to wait; "
+                f"`tunesmith jobs cancel {other.id}` stops it"
+            )
 
 
 def followed_result(connection: Connection, out: Output, job_id: str, kind: type[M], *, expected: bool = False) -> M:

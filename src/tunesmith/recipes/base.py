@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunesmith.domain.datasets import CurationSettings
 from tunesmith.domain.examples import Dropped, Example
 from tunesmith.domain.models import Gate
 from tunesmith.domain.records import Record
 from tunesmith.domain.runs import TrainingSettings
-from tunesmith.ports.language_model import GenerationParameters
+from tunesmith.ports.language_model import FinishReason, GenerationParameters
+
+CUT_OFF, NO_STOP = "cut_off", "no_stop"
+"""Why a generation of the right format is still not valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,19 @@ class Recipe(ABC):
     @abstractmethod
     def parse(self, text: str) -> Parsed:
         """Read prompt and completion together, as one text."""
+
+    def read(self, prompt: str, text: str, finish_reason: FinishReason) -> Parsed:
+        """Read a generation: valid when its format is, and when it reached the end that the model was trained to write.
+
+        A text that ran out of tokens is `cut_off`; one that ended by itself, where the recipe has stop sequences, is
+        `no_stop`.
+        """
+        parsed = self.parse(prompt + text)
+        if finish_reason == "length":
+            return replace(parsed, valid=False, reason=CUT_OFF)
+        if parsed.valid and self.generation.stop and not text.endswith(self.generation.stop):
+            return replace(parsed, valid=False, reason=NO_STOP)
+        return parsed
 
     @abstractmethod
     def identity(self, answer: str) -> str:

@@ -320,6 +320,14 @@ def test_jobs_show_and_cancel_say_how_a_job_is(tunesmith: Tunesmith) -> None:
     assert "job job-tune is asked to stop" in cancelled.out
 
 
+def test_a_queued_job_is_shown_with_the_job_that_it_waits_for(tunesmith: Tunesmith) -> None:
+    judging = tunesmith("judge", "micro_genre", "ru-1")
+    collecting = tunesmith("collect", "micro_genre")
+
+    assert "`tunesmith jobs cancel job-tune` stops it" in judging.err
+    assert "jobs cancel" not in collecting.err
+
+
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_cancel_it(address: str, fake: FakeServices) -> None:
     fake.held.add("tune")
     command = [sys.executable, "-m", "tunesmith.cli", "tune", "micro_genre", "--server", address]

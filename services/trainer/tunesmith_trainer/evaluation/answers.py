@@ -11,8 +11,8 @@ from tunesmith.recipes.base import Recipe
 from tunesmith_trainer.evaluation.judged_model import Sampled
 from tunesmith_trainer.evaluation.twins import TwinIndex
 
-NOVEL, KNOWN, NEAR_TWIN, IN_CATALOGUE, CUT_OFF = "novel", "known", "near_twin", "in_catalogue", "cut_off"
-"""Verdicts on one answer. An answer out of format has the parser's reason as its verdict."""
+NOVEL, KNOWN, NEAR_TWIN, IN_CATALOGUE = "novel", "known", "near_twin", "in_catalogue"
+"""Verdicts on one answer. One that is not valid has the recipe's reason as its verdict."""
 
 VALID_VERDICTS = frozenset({NOVEL, KNOWN, NEAR_TWIN, IN_CATALOGUE})
 
@@ -74,9 +74,7 @@ def read_sample(sample: str) -> tuple[str, str]:
 
 def read_answer(recipe: Recipe, prompt: str, sampled: Sampled, known: KnownAnswers) -> Answer:
     """Parse one sample and look it up."""
-    parsed = recipe.parse(prompt + sampled.text)
-    if sampled.finish_reason == "length":
-        return Answer(sampled.text, "", CUT_OFF, (), in_catalogue=False)
+    parsed = recipe.read(prompt, sampled.text, sampled.finish_reason)
     if not parsed.valid:
         return Answer(sampled.text, "", parsed.reason or "invalid", (), in_catalogue=False)
     identity = recipe.identity(parsed.answer)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from tunesmith.domain.models import Measure
-from tunesmith.recipes.base import Recipe
+from tunesmith.recipes.base import CUT_OFF, Recipe
 from tunesmith_trainer.evaluation.answers import KNOWN, NEAR_TWIN, Answer, KnownAnswers, words_of
 from tunesmith_trainer.evaluation.confidence import (
     Ratio,
@@ -73,7 +73,7 @@ def measure_answers(
     valid = [a.valid for a in answers]
     ratios = {
         "valid_share": Ratio.of(valid),
-        "cut_off_share": Ratio.of([a.verdict == "cut_off" for a in answers]),
+        "cut_off_share": Ratio.of([a.verdict == CUT_OFF for a in answers]),
         "novel_share": Ratio.of([a.valid and a.verdict != KNOWN for a in answers], valid),
         "fuzzy_novel_share": Ratio.of([a.valid and a.verdict not in (KNOWN, NEAR_TWIN) for a in answers], valid),
         "distinct_share": Ratio.of(_firsts(answers), valid),

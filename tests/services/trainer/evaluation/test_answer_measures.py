@@ -39,7 +39,7 @@ def measured(*texts: str) -> dict[str, Measure]:
     ("text", "verdict"),
     [
         (f"slow house{STOP}", "novel"),
-        ("slow house", "novel"),
+        ("slow house", "no_stop"),
         (f"Deep House{STOP}", "known"),
         (f"synthpop{STOP}", "near_twin"),
         (f"vaporwave{STOP}", "in_catalogue"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,11 @@ class Base:
         config.inference_mode = True
         problem: object
         try:
-            peft = self._peft = self._peft or PeftModelForCausalLM(self._model, config, adapter_name=name)
-            loading = peft.load_adapter(str(folder), adapter_name=name, torch_device=str(self.device))
+            with warnings.catch_warnings():
+                # PEFT 0.21 reads an attribute that transformers 5.23 renamed; delete with PEFT's fix.
+                warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+                peft = self._peft = self._peft or PeftModelForCausalLM(self._model, config, adapter_name=name)
+                loading = peft.load_adapter(str(folder), adapter_name=name, torch_device=str(self.device))
             # PEFT only warns of keys that do not match, and would go on to answer from the base alone.
             problem = [*loading.missing_keys, *loading.unexpected_keys][:4]
             peft.eval()
