@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -59,8 +57,8 @@ class Process:
 
     def kill(self) -> None:
         """`kill -9`, and wait until it is dead."""
-        assert self._process.pid is not None
-        os.kill(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may be ending by itself
+            self._process.kill()
         self._process.join()
 
     def join(self) -> None:

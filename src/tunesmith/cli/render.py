@@ -208,15 +208,25 @@ def values_text(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {number(value)}" for name, value in sorted(values.items()))
 
 
+_DIFFERENCES = ("_minus_base", "_minus_champion")
+"""Endings of metrics that only restate two columns; gates use them, and the report's page shows them."""
+
+
 def measures_table(report: models_pb2.Report) -> RenderableType:
     """Base, tuned candidate and, where there was one, the champion before, metric by metric."""
     subjects = [("base", "base"), ("candidate", "tuned")]
     if "champion" in report.metrics:
         subjects.append(("champion", "champion before"))
-    names = sorted({name for subject, _ in subjects for name in _measures(report, subject)})
+    names = sorted(
+        {name for subject, _ in subjects for name in _measures(report, subject) if not name.endswith(_DIFFERENCES)}
+    )
     rows = [[name, *(_interval(_measures(report, subject).get(name)) for subject, _ in subjects)] for name in names]
-    rows += [[name, number(value), "", ""][: len(subjects) + 1] for name, value in sorted(report.anchors.items())]
     return table("base v tuned, with 95 % intervals", ["metric", *(title for _, title in subjects)], rows)
+
+
+def anchors_line(report: models_pb2.Report) -> str:
+    """Model-free values on the same rows, to read the measures by."""
+    return "for reference: " + values_text(report.anchors).replace("  ", ", ") if report.anchors else ""
 
 
 def _measures(report: models_pb2.Report, subject: str) -> Mapping[str, models_pb2.Measure]:

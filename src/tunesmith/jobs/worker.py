@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import resource
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +86,8 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
             if job.epoch != epoch or job.is_terminal:
                 return EXIT_FENCED
             outcome = work(WorkContext(job, jobs, clock, stop))
-            _finish(jobs, job_id, epoch, phase="succeeded", result=outcome.result, events=outcome.events)
+            result = {**outcome.result, "usage": _usage()}
+            _finish(jobs, job_id, epoch, phase="succeeded", result=result, events=outcome.events)
         except Conflict as error:
             log.warning("fenced off: %s", error)
             return EXIT_FENCED
@@ -110,6 +112,12 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
             except Conflict:
                 return EXIT_FENCED
     return 0
+
+
+def _usage() -> dict[str, float]:
+    """What this process has used: CPU seconds, and peak resident memory in MiB (Linux counts in KiB)."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu_s": round(used.ru_utime + used.ru_stime, 2), "peak_mib": round(used.ru_maxrss / 1024, 1)}
 
 
 def _explained(error: Exception) -> TunesmithError | None:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 DEFAULT_UNARY_DEADLINE_S = 60.0
 """For callers who set none: without one a stuck call would hold its slot for ever."""
 DEFAULT_STREAM_DEADLINE_S = 6 * 3600.0
+MAX_DEADLINE_S = 24 * 3600.0
+"""However late a caller's own deadline is."""
 
 if TYPE_CHECKING:
     _ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
@@ -114,7 +116,7 @@ def _require(allowed: bool) -> None:
 
 def _deadline_s(context: Any, default_s: float) -> float:
     remaining: float | None = context.time_remaining()
-    return default_s if remaining is None else min(remaining, default_s)
+    return default_s if remaining is None else min(remaining, MAX_DEADLINE_S)
 
 
 async def _fail(context: Any, error: Exception, method: str) -> None:

@@ -262,11 +262,14 @@ def test_models_are_marked_as_champion_and_with_their_verdict(tunesmith: Tunesmi
 
 def test_a_report_is_shown_and_its_page_written(tunesmith: Tunesmith, fake: FakeServices, tmp_path: Path) -> None:
     page = tmp_path / "out" / "report.html"
+    fake.report.metrics["candidate"].measures["bits_per_char_minus_base"].value = -1.5
 
     ended = tunesmith("report", "micro_genre", "-o", page)
 
     assert page.read_bytes() == b"<html></html>"
     assert "bits_per_char" in ended.out
+    assert "_minus_base" not in ended.out
+    assert "for reference: five_gram_bits_per_char 2.4" in ended.out
     assert "dub wave" in ended.out
     assert fake.of(models_pb2.GetReportRequest)[0].version == ""
 

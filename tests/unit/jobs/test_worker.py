@@ -28,7 +28,8 @@ def test_an_outcome_and_its_events_are_one_step(running):
     assert work_on(running, lambda _: outcome) == 0
 
     job = running.jobs.get("j1")
-    assert (job.phase, job.result, [e.data for e in job.outbox]) == ("succeeded", {"n": 2}, [{"n": 2}])
+    assert (job.phase, job.result["n"], [e.data for e in job.outbox]) == ("succeeded", 2, [{"n": 2}])
+    assert job.result["usage"]["cpu_s"] > 0
 
 
 def test_an_older_attempt_does_not_even_begin(running):
