@@ -19,7 +19,8 @@ from tunesmith.ports.launcher import Launcher, LaunchStatus
 Opener = Callable[[], Launcher]
 """Opens the launcher anew; can be sent to another process."""
 
-ENDLESS = "import time; print('started', flush=True); time.sleep(600)"
+# Many short sleeps: a signal that comes just before a long one would be handled after it.
+ENDLESS = "import time; print('started', flush=True); all(time.sleep(0.05) is None for _ in iter(int, 1))"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {ENDLESS}"
 POLITE = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); {ENDLESS}"
 
@@ -94,7 +95,7 @@ class LauncherContract:
     def test_a_running_process_is_running(self, launcher: Launcher) -> None:
         launcher.launch("job", program(ENDLESS), env={})
 
-        eventually(lambda: "started" in launcher.status("job").log_tail)
+        eventually(lambda: launcher.status("job").log_tail == "started\n")
 
         assert launcher.status("job") == LaunchStatus("running", None, "started\n")
         assert launcher.names() == ["job"]
@@ -137,7 +138,7 @@ class LauncherContract:
     def test_a_process_survives_the_death_of_its_launcher(self, launcher: Launcher, opener: Opener) -> None:
         with running(_launch_and_wait, opener, program(POLITE)) as first:
             first.report()
-            eventually(lambda: "started" in launcher.status("job").log_tail)
+            eventually(lambda: launcher.status("job").log_tail == "started\n")
             first.kill()
 
         assert launcher.status("job").state == "running"
@@ -159,7 +160,7 @@ class LauncherContract:
 
     def test_stopping_lets_a_process_end_by_itself(self, launcher: Launcher) -> None:
         launcher.launch("job", program(POLITE), env={})
-        eventually(lambda: "started" in launcher.status("job").log_tail)
+        eventually(lambda: launcher.status("job").log_tail == "started\n")
 
         launcher.stop("job", grace_s=60.0)
 
@@ -167,7 +168,7 @@ class LauncherContract:
 
     def test_stopping_ends_a_process_that_does_not_want_to(self, launcher: Launcher) -> None:
         launcher.launch("job", program(STUBBORN), env={})
-        eventually(lambda: "started" in launcher.status("job").log_tail)
+        eventually(lambda: launcher.status("job").log_tail == "started\n")
 
         launcher.stop("job", grace_s=0.2)
         launcher.stop("job", grace_s=0.2)

@@ -176,7 +176,8 @@ def plan_run(
             "dataset_id is empty; name one that BuildDataset made (`tunesmith datasets`)",
             metadata={"field": "dataset_id"},
         )
-    get_dataset(store, recipe.name, dataset_id)
+    dataset = get_dataset(store, recipe.name, dataset_id)
+    settings = settings.with_epochs_for(dataset.num_examples["train"], examples_shown=recipe.examples_shown)
     base = base_model or recipe.default_base_model
     return TuneRequest(recipe.name, dataset_id, base, base_fingerprint(base), settings, follow_up)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from tunesmith.domain.errors import InvalidInput
@@ -28,7 +28,8 @@ class TrainingSettings:
     """Peak learning rate before the multiplier."""
     learning_rate_multiplier: float = 1.0
     """Scales `learning_rate`, as tuning APIs call it; 0.01 to 100."""
-    epochs: float = 3.0
+    epochs: float = 0.0
+    """Passes over the training rows; 0 chooses by their number, so that the recipe's `examples_shown` are shown."""
     batch_size: int = 16
     """Sequences a step (packed sequences, where packing is on)."""
     gradient_accumulation: int = 1
@@ -62,6 +63,12 @@ class TrainingSettings:
         settings.check()
         return settings
 
+    def with_epochs_for(self, num_examples: int, *, examples_shown: int) -> TrainingSettings:
+        """These settings with `epochs` 0 replaced: between 1 and MAX_AUTO_EPOCHS, to two places."""
+        if self.epochs:
+            return self
+        return replace(self, epochs=round(min(MAX_AUTO_EPOCHS, max(1.0, examples_shown / max(1, num_examples))), 2))
+
     def check(self) -> None:
         """Raise InvalidInput for the first setting out of its range."""
         check_ranges(self, what="training", ranges=_RANGES)
@@ -72,13 +79,16 @@ class TrainingSettings:
             )
 
 
+MAX_AUTO_EPOCHS = 10.0
+"""More passes over few rows teach a model to recite them."""
+
 _RANGES: Ranges = {
     "adapter_size": (1, 256),
     "adapter_alpha": (0.01, 4096),
     "adapter_dropout": (0, 0.9),
     "learning_rate": (1e-7, 1.0),
     "learning_rate_multiplier": (0.01, 100),
-    "epochs": (0.01, 1000),
+    "epochs": (0, 1000),
     "batch_size": (1, 4096),
     "gradient_accumulation": (1, 4096),
     "warmup_share": (0, 0.5),

@@ -59,6 +59,8 @@ class Recipe(ABC):
     generation: GenerationParameters = field(default_factory=GenerationParameters)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     gates: tuple[Gate, ...] = ()
+    examples_shown: int = 10_000
+    """How many examples a training shows in all where `training.epochs` is 0: few rows are repeated, many are not."""
     min_train_examples: int = 20
     """A dataset with fewer training rows is refused."""
     max_retries_known: int = 0

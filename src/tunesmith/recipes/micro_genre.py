@@ -105,19 +105,18 @@ RECIPE = MicroGenre(
     default_source="sample:genres",
     record_fields=("name",),
     curation=CurationSettings(near_duplicate_similarity=0.85),
-    # Measured on 2 CPU cores with builtin:tiny; larger bases want a smaller learning rate and fewer epochs.
+    # Measured on 2 CPU cores with builtin:tiny; larger bases want a smaller learning rate.
     training=TrainingSettings(
         adapter_size=32,
         adapter_alpha=64.0,
         adapter_dropout=0.1,
         learning_rate=5e-3,
-        epochs=3.0,
         batch_size=8,
         max_length=128,
         eval_every_steps=50,
         save_every_steps=50,
     ),
-    generation=GenerationParameters(max_new_tokens=48, temperature=1.0, do_sample=True, stop=(STOP,)),
+    generation=GenerationParameters(max_new_tokens=48, temperature=0.9, do_sample=True, stop=(STOP,)),
     judge=JudgeSettings(),
     gates=(
         Gate("format", "valid_share", ">=", 0.90, "the answers do not have the trained format", bound="low"),
@@ -148,5 +147,6 @@ RECIPE = MicroGenre(
             "held-out names are much less likely than under a character 5-gram: novelty of gibberish",
         ),
     ),
+    examples_shown=6_400,
     max_retries_known=10,
 )

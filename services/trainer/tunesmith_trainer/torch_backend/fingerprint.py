@@ -35,7 +35,7 @@ class TinyBaseSettings:
     feed_forward_size: int = 512
     max_length: int = 512
     """Positions the model can attend to; the sample text itself is far shorter."""
-    num_steps: int = 260
+    num_steps: int = 220
     batch_tokens: int = 1152
     """Tokens a step, padding included: bounds a step's time and memory whatever the length of its lines."""
     matrix_learning_rate: float = 0.02
