@@ -82,7 +82,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
             ),
         ),
         topics=(topic_of("trainer"),),
-        consumers=consumers(platform, watch.look),
+        consumers=consumers(platform, look_at_champions=watch.look, warm_up=runner.warm_up),
         start=watch.start,
         stop=stop,
     )

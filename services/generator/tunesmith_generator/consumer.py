@@ -1,21 +1,27 @@
-"""Events -> handlers of the generator: a promotion is looked at as soon as it is known."""
+"""Events -> handlers of the generator: a promotion is prepared for, and looked at as soon as it is known."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
 
-from tunesmith.domain.events import MODEL_PROMOTED, Event, topic_of
+from tunesmith.domain.events import MODEL_PROMOTED, RUN_SUCCEEDED, Event, topic_of
 from tunesmith.jobs.consuming import ConsumerLoop
 from tunesmith.platform import Platform
 
 
-def consumers(platform: Platform, look_at_champions: Callable[[], None]) -> tuple[ConsumerLoop, ...]:
-    """The consumer loops to run. `look_at_champions` returns at once and may be called from any thread."""
+def consumers(
+    platform: Platform, *, look_at_champions: Callable[[], None], warm_up: Callable[[], None]
+) -> tuple[ConsumerLoop, ...]:
+    """The consumer loops to run. Both callables return at once and may be called from any thread."""
 
     def on_model_promoted(_: Event) -> None:
         # The alias in the store says what to serve; an event that is late or out of order only makes us look again.
         look_at_champions()
+
+    def on_run_succeeded(event: Event) -> None:
+        if event.data.get("follow_up") == "promote":
+            warm_up()
 
     return (
         ConsumerLoop(
@@ -24,6 +30,6 @@ def consumers(platform: Platform, look_at_champions: Callable[[], None]) -> tupl
             # Every replica must hear of every promotion, so each is a group of its own.
             group=f"generator-{socket.gethostname()}",
             topics=(topic_of("trainer"),),
-            handlers={MODEL_PROMOTED: on_model_promoted},
+            handlers={RUN_SUCCEEDED: on_run_succeeded, MODEL_PROMOTED: on_model_promoted},
         ),
     )

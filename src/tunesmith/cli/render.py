@@ -212,14 +212,19 @@ _DIFFERENCES = ("_minus_base", "_minus_champion")
 """Endings of metrics that only restate two columns; gates use them, and the report's page shows them."""
 
 
-def measures_table(report: models_pb2.Report) -> RenderableType:
-    """Base, tuned candidate and, where there was one, the champion before, metric by metric."""
+def measures_table(report: models_pb2.Report, *, only_gated: bool = False) -> RenderableType:
+    """Base, tuned candidate and, where there was one, the champion before, metric by metric.
+
+    `only_gated` shows what the recipe's gates decide by; the whole of it is much to read at the end of a run.
+    """
     subjects = [("base", "base"), ("candidate", "tuned")]
     if "champion" in report.metrics:
         subjects.append(("champion", "champion before"))
     names = sorted(
         {name for subject, _ in subjects for name in _measures(report, subject) if not name.endswith(_DIFFERENCES)}
     )
+    if only_gated:
+        names = [name for name in names if name in {gate.metric for gate in report.gates}]
     rows = [[name, *(_interval(_measures(report, subject).get(name)) for subject, _ in subjects)] for name in names]
     return table("base v tuned, with 95 % intervals", ["metric", *(title for _, title in subjects)], rows)
 

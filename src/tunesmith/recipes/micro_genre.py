@@ -117,7 +117,7 @@ RECIPE = MicroGenre(
         save_every_steps=50,
     ),
     generation=GenerationParameters(max_new_tokens=48, temperature=0.9, do_sample=True, stop=(STOP,)),
-    judge=JudgeSettings(),
+    judge=JudgeSettings(batch_size=250),
     gates=(
         Gate("format", "valid_share", ">=", 0.90, "the answers do not have the trained format", bound="low"),
         Gate("novelty", "novel_share", ">=", 0.50, "the model recites names it was trained on", bound="low"),

@@ -1,6 +1,7 @@
 """The language model in this process: transformers and PEFT in a thread of their own.
 
-Neither importing this module nor constructing the runner imports PyTorch; the first `load` does, in the engine thread.
+Neither importing this module nor constructing the runner imports PyTorch; `warm_up` or the first `load` does, in the
+engine thread.
 
 Why an own decode loop, and not `model.generate(adapter_names=...)`: `generate` has one set of sampling parameters and
 one random stream for the whole batch, lets nobody join or leave before the slowest row ends, and streams one row only.
@@ -57,6 +58,11 @@ class EmbeddedRunner:
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tunesmith-loader")
         self._num_in_flight = 0
         self._closed = False
+
+    def warm_up(self) -> None:
+        """Begin to import PyTorch, which takes seconds, because a first `load` is likely soon. Returns at once."""
+        if not self._closed:
+            self._start()
 
     async def load(self, adapter: Adapter) -> None:
         self._start()

@@ -32,7 +32,7 @@ from tunesmith.cli.problems import (
     print_problem,
     problem_of,
 )
-from tunesmith.cli.render import Output, anchors_line, answers_table, gates_table, measures_table, plain, refusal_lines
+from tunesmith.cli.render import Output, answers_table, gates_table, measures_table, plain, refusal_lines
 from tunesmith.cli.session import RunSession, write_atomically
 from tunesmith.cli.source import GivenSource
 from tunesmith.cli.steps import (
@@ -257,7 +257,8 @@ def _screen(chain: Chain, made: Made) -> list[RenderableType]:
     items: list[RenderableType] = [""]
     if not made.report.passed:
         items += [*refusal_lines(made.report), gates_table(made.report), ""]
-    items += [_champion_line(chain, made), "", measures_table(made.report), anchors_line(made.report), ""]
+    items += [_champion_line(chain, made), "", measures_table(made.report, only_gated=True)]
+    items += [f"more: tunesmith report {chain.recipe} {made.model.id}", ""]
     if made.answers:
         items += [answers_table(f"{len(made.answers)} answers of {made.champion}", made.answers), ""]
     return [*items, f"report: {made.page}"]
