@@ -88,7 +88,10 @@ class FakeServices:
             gates=[
                 models_pb2.GateResult(
                     name="format", metric="valid_share", passed=True, value=0.99, comparison=">=", limit=0.9
-                )
+                ),
+                models_pb2.GateResult(
+                    name="better_than_base", metric="bits_per_char", passed=True, value=2.5, comparison="<=", limit=3.95
+                ),
             ],
             passed=True,
         )
