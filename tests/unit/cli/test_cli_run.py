@@ -78,8 +78,8 @@ def test_a_run_goes_from_source_to_champion_and_answers(tunesmith: Tunesmith, fa
     assert "curated: dataset ds-1, train 1560" in ended.out
     assert "tuned: run ru-1, 120 steps" in ended.out
     assert f"champion: {NEW} (before: {OLD})" in ended.out
-    assert "bits_per_char" in ended.out
-    assert "five_gram" not in ended.out, "what no gate decides by is left to `tunesmith report`"
+    assert "valid_share" in ended.out
+    assert "bits_per_char" not in ended.out, "what no gate decides by is left to `tunesmith report`"
     assert "champion before" in ended.out
     assert (data / "reports" / f"{NEW}.html").read_bytes() == b"<html></html>"
     assert f"report: {data / 'reports' / f'{NEW}.html'}" in ended.out
