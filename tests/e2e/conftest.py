@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class CommandLine:
     """`tunesmith` over one data folder."""
 
     data: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def argv(self, *args: str) -> list[str]:
         """The command as a subprocess starts it."""
@@ -68,9 +69,11 @@ class CommandLine:
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         """Start it in a process group of its own, as a terminal would."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.argv(*args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
+        self.started.append(process)
+        return process
 
     def run(self, *args: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
@@ -105,6 +108,8 @@ class CommandLine:
                 process.send_signal(signal.SIGKILL)
             except psutil.NoSuchProcess:
                 continue
+        for process in self.started:
+            process.communicate()
 
 
 @pytest.fixture
