@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from tunesmith.domain.errors import Conflict, DataLoss, NotFound, TunesmithError
+from tunesmith.domain.errors import Conflict, DataLoss, InvalidInput, NotFound, TunesmithError
 from tunesmith.domain.events import JOB_FAILED
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.jobs.relay import publish_outbox
@@ -154,7 +154,11 @@ class Reconciler:
         if job.phase == "launching":
             log.info("launching attempt %s of %s job", job.attempt, job.kind)
             argv = [*kind.argv, job.id, str(job.epoch)]
-            self._launcher.launch(launch_name(job), argv, env=self._worker_env)
+            try:
+                self._launcher.launch(launch_name(job), argv, env=self._worker_env)
+            except InvalidInput as error:  # such a program can never start, so trying again is no use
+                self._end(job, "failed", JobError("INTERNAL", "WORKER_NOT_STARTABLE", error.message))
+                return
             job = self._move(job, "launching", phase="running")
         if job.phase == "running":
             self._supervise(job)

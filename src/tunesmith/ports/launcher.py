@@ -30,7 +30,7 @@ class Launcher(Protocol):
         """Start `argv` under `name` with `env` added to the launcher's own environment.
 
         A name that was launched before is success and starts nothing, even after it ended. The process outlives the
-        launcher. Raises Unavailable when nothing can be started now.
+        launcher. Raises Unavailable when nothing can be started now, InvalidInput for a program that can never start.
         """
         ...
 
@@ -47,5 +47,5 @@ class Launcher(Protocol):
         ...
 
     def forget(self, name: str) -> None:
-        """Remove what is kept of a launch that is not running. The name may then be used again."""
+        """Remove what is kept of a launch; the name may then be used again. FailedPrecondition while it is running."""
         ...

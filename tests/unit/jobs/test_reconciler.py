@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tunesmith.domain import keys
-from tunesmith.domain.errors import Unavailable
+from tunesmith.domain.errors import InvalidInput, Unavailable
 from tunesmith.domain.jobs import Job
 from tunesmith.jobs.reconciler import MAX_ATTEMPTS, MAX_FAILURES, launch_name
 from tunesmith.jobs.worker import EXIT_INTERRUPTED
@@ -213,6 +213,19 @@ def test_a_bus_that_does_not_answer_keeps_events_in_the_outbox(workshop, monkeyp
     workshop.reconciler.tick()
 
     assert len(workshop.published()) == 1
+
+
+def test_a_worker_that_can_never_start_fails_the_job(workshop, monkeypatch):
+    submit(workshop)
+
+    def refuse(*_, **__):
+        raise InvalidInput("no such program: work")
+
+    monkeypatch.setattr(workshop.launcher, "launch", refuse)
+    workshop.reconciler.tick()
+
+    job = workshop.jobs.get("j1")
+    assert (job.phase, job.error.reason) == ("failed", "WORKER_NOT_STARTABLE")
 
 
 def test_jobs_of_other_services_are_left_alone(workshop):
