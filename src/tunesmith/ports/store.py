@@ -30,7 +30,8 @@ class Store(Protocol):
     """Objects by key.
 
     Keys are `/`-separated segments of letters, digits and `._=-`, at most 512 bytes, a segment at most 255 and never
-    `.` or `..`; anything else raises InvalidInput. No key may be a folder of another (`a` beside `a/b`): it is undefined which adapters refuse it.
+    `.` or `..`; anything else raises InvalidInput. No key may be a folder of another (`a` beside `a/b`): it is
+    undefined which adapters refuse it.
 
     A write that returned survives a power cut; a write that raised, or whose writer was killed, happened wholly or
     not at all. Readers never see half an object. All methods may be called from several threads and processes.
