@@ -25,9 +25,7 @@ spinning at all (OMP_WAIT_POLICY=PASSIVE) costs half as much again on idle cores
 class Settings(BaseSettings):
     """URLs choose adapters. The defaults are the embedded mode: one folder, nothing else installed."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TUNESMITH_", extra="ignore", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="TUNESMITH_", extra="ignore", frozen=True)
 
     data: Path = Path(".tunesmith")
     """Folder for everything that is kept: store, bus, checkpoints, caches, logs."""

@@ -8,9 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class CaptionerSettings(BaseSettings):
     """Which captioner answers when a request names none."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TUNESMITH_CAPTIONER_", extra="ignore", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="TUNESMITH_CAPTIONER_", extra="ignore", frozen=True)
 
     default_captioner: str = ""
     """Name of the captioner to use; empty for the first that can caption the media at hand."""

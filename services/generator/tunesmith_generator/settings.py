@@ -11,9 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class GeneratorSettings(BaseSettings):
     """Environment variables `TUNESMITH_GENERATOR_<FIELD>`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TUNESMITH_GENERATOR_", frozen=True, use_attribute_docstrings=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="TUNESMITH_GENERATOR_", frozen=True, extra="ignore")
 
     max_batch_size: int = Field(default=16, ge=1, le=256)
     """Requests decoded together; more wait."""

@@ -40,9 +40,7 @@ def environment_name(field: str) -> str:
 class ScraperSettings(BaseSettings):
     """How the scraper reaches sources and what it accepts from them. Lists are comma-separated."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="ignore", frozen=True, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, validate_default=True)
 
     allow_private_addresses: bool = False
     """Fetch from loopback, private, link-local and other addresses that are not public. For tests and intranets."""

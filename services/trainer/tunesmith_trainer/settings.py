@@ -9,9 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class TrainerSettings(BaseSettings):
     """How much the trainer does at once, and which base models it takes."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TUNESMITH_TRAINER_", extra="ignore", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="TUNESMITH_TRAINER_", extra="ignore", frozen=True)
 
     max_parallel_trainings: int = Field(default=1, ge=1, le=64)
     """Runs and judgements that may be under way at once; the others wait in line."""

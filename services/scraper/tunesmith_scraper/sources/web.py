@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 from tunesmith.ports.clock import rfc3339
 from tunesmith.ports.store import Store
 from tunesmith_scraper.licences import UNKNOWN, licence_of_headers, refuse_if_reserved
-from tunesmith_scraper.network import refuse_private_literal
 from tunesmith_scraper.settings import ScraperSettings
 from tunesmith_scraper.sources.base import Document, SourceContext, SourceSpec
 
@@ -24,6 +23,7 @@ class WebSource:
 
     def check(self, spec: SourceSpec, *, settings: ScraperSettings, store: Store) -> None:  # noqa: ARG002
         from tunesmith_scraper.fetch import checked_url
+        from tunesmith_scraper.network import refuse_private_literal
 
         url = checked_url(spec.url)
         if not settings.allow_private_addresses:
