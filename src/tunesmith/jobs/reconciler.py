@@ -136,6 +136,14 @@ class Reconciler:
         for stop in stops:
             stop.join()
 
+    def publish_outboxes(self) -> None:
+        """Publish what jobs have left to say and launch nothing: for the end of a process."""
+        for job_id in list(self._jobs.active_ids()):
+            try:
+                publish_outbox(self._jobs.get(job_id), jobs=self._jobs, bus=self._bus)
+            except TunesmithError as error:
+                self._complain_once(job_id, error)
+
     def _advance(self, job: Job, taken: Counter[str]) -> None:
         job = publish_outbox(job, jobs=self._jobs, bus=self._bus)
         if job.is_terminal:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from contract.documented import undocumented_fields
 from tunesmith_scraper.settings import ScraperSettings, environment_name
 
 README = Path(__file__).parents[3] / "services" / "scraper" / "README.md"
@@ -42,8 +43,8 @@ def test_a_wrong_setting_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch, nam
 def test_every_setting_is_described_here_and_in_the_readme() -> None:
     readme = README.read_text(encoding="utf-8")
 
-    for name, field in ScraperSettings.model_fields.items():
-        assert field.description, name
+    assert undocumented_fields(ScraperSettings) == []
+    for name in ScraperSettings.model_fields:
         assert f"`{environment_name(name)}`" in readme, name
 
 

@@ -228,6 +228,19 @@ def test_a_worker_that_can_never_start_fails_the_job(workshop, monkeypatch):
     assert (job.phase, job.error.reason) == ("failed", "WORKER_NOT_STARTABLE")
 
 
+def test_the_end_of_a_process_publishes_what_is_left_and_launches_nothing(workshop):
+    submit(workshop, "done")
+    workshop.reconciler.tick()
+    finish(workshop, "done")
+    submit(workshop, "waiting")
+
+    workshop.reconciler.publish_outboxes()
+
+    assert [event.subject for event in workshop.published()] == ["done"]
+    assert workshop.jobs.get("done").outbox == ()
+    assert workshop.launcher.launched == ["tune-done-1"]
+
+
 def test_jobs_of_other_services_are_left_alone(workshop):
     workshop.jobs.submit(job_id="j1", kind="collect", service="scraper", request={})
 
