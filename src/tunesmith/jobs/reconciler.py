@@ -123,11 +123,14 @@ class Reconciler:
                     self._complain_once(job.id, error)
 
     def stop_workers(self, *, grace_s: float) -> None:
-        """Ask the workers of all running jobs to save and end; their jobs continue at the next start."""
+        """Ask all workers to save and end, and wait until they are gone; their jobs continue at the next start.
+
+        The worker of a job that has just ended is waited for as well: it may still be on its way out.
+        """
         stops = []
         for job_id in list(self._jobs.active_ids()):
             job = self._jobs.find(job_id)
-            if job is not None and job.kind in self._kinds and job.phase in ("launching", "running"):
+            if job is not None and job.kind in self._kinds and job.attempt:
                 stops.append(
                     threading.Thread(target=self._launcher.stop, args=(launch_name(job),), kwargs={"grace_s": grace_s})
                 )
@@ -136,11 +139,13 @@ class Reconciler:
         for stop in stops:
             stop.join()
 
-    def publish_outboxes(self) -> None:
-        """Publish what jobs have left to say and launch nothing: for the end of a process."""
+    def settle_ended(self) -> None:
+        """Publish what jobs have left to say and settle those that ended; launches nothing: for the end of a process."""
         for job_id in list(self._jobs.active_ids()):
             try:
-                publish_outbox(self._jobs.get(job_id), jobs=self._jobs, bus=self._bus)
+                job = publish_outbox(self._jobs.get(job_id), jobs=self._jobs, bus=self._bus)
+                if job.is_terminal and job.kind in self._kinds and self._cleaned_up(job):
+                    self._jobs.settle(job.id)
             except TunesmithError as error:
                 self._complain_once(job_id, error)
 
@@ -176,13 +181,12 @@ class Reconciler:
 
         Launches of other jobs stay, for their logs.
         """
-        if job.phase != "succeeded":
-            return True
         names = [launch_name(replace(job, attempt=attempt)) for attempt in range(1, job.attempt + 1)]
         if any(self._launcher.status(name).state == "running" for name in names):
             return False
-        for name in names:
-            self._launcher.forget(name)
+        if job.phase == "succeeded":
+            for name in names:
+                self._launcher.forget(name)
         return True
 
     def _supervise(self, job: Job) -> None:

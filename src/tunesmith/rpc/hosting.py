@@ -174,4 +174,4 @@ def _stop_background(services: Sequence[Service], reconciler: Reconciler, settin
     reconciler.stop()
     if settings.launcher == "subprocess":
         reconciler.stop_workers(grace_s=max(settings.drain_s, 1.0))
-    reconciler.publish_outboxes()
+    reconciler.settle_ended()

@@ -234,11 +234,25 @@ def test_the_end_of_a_process_publishes_what_is_left_and_launches_nothing(worksh
     finish(workshop, "done")
     submit(workshop, "waiting")
 
-    workshop.reconciler.publish_outboxes()
+    workshop.reconciler.settle_ended()
 
     assert [event.subject for event in workshop.published()] == ["done"]
     assert workshop.jobs.get("done").outbox == ()
     assert workshop.launcher.launched == ["tune-done-1"]
+
+
+def test_the_end_of_a_process_waits_for_a_worker_that_is_still_on_its_way_out(workshop):
+    submit(workshop)
+    workshop.reconciler.tick()
+    finish(workshop)
+    workshop.reconciler.tick()
+    assert list(workshop.jobs.active_ids()) == ["j1"]
+
+    workshop.reconciler.stop_workers(grace_s=1)
+    workshop.reconciler.settle_ended()
+
+    assert workshop.launcher.stopped == ["tune-j1-1"]
+    assert list(workshop.jobs.active_ids()) == []
 
 
 def test_jobs_of_other_services_are_left_alone(workshop):
