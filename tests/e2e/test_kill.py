@@ -56,7 +56,9 @@ def test_a_killed_run_is_finished_once_by_the_next_start(round_number, tmp_path,
     process.communicate(timeout=300)
 
     # One that lost a worker finishes by itself. One that was killed continues, unless its work was done by then.
-    judged, unfinished = (list(line.data.glob(pattern)) for pattern in ("store/reports/*/*.json", "run-sessions/*.json"))
+    judged, unfinished = (
+        list(line.data.glob(pattern)) for pattern in ("store/reports/*/*.json", "run-sessions/*.json")
+    )
     if process.returncode != 3 and (unfinished or not judged):
         again = line.run(*micro_run())
         assert again.returncode == 3, again.stderr
