@@ -140,7 +140,7 @@ class Reconciler:
             stop.join()
 
     def settle_ended(self) -> None:
-        """Publish what jobs have left to say and settle those that ended; for the end of a process. Launches nothing."""
+        """Publish what jobs have left to say and settle those that ended; launches nothing. For a process that ends."""
         for job_id in list(self._jobs.active_ids()):
             try:
                 job = publish_outbox(self._jobs.get(job_id), jobs=self._jobs, bus=self._bus)
