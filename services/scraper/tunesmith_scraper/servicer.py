@@ -48,6 +48,8 @@ def collection_message(collected: Collected) -> scraper_pb2.Collection:
         skipped=dict(collected.skipped),
         create_time=to_timestamp(collection.created_at),
         reused=collected.reused,
+        derived_from=collection.derived_from,
+        derived_by=collection.derived_by,
     )
 
 

@@ -5,28 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tunesmith.domain.models import Gate, GateResult, Measure
-from tunesmith_trainer.evaluation.metrics import METRIC_DESCRIPTIONS, difference_name, formatted
+from tunesmith.domain.models import Gate, GateResult, Measure, MetricInfo
+from tunesmith_trainer.evaluation.metrics import difference_name, formatted
 
 _WANTED = {">=": "at least", "<=": "at most"}
 _BOUND = {"value": "it", "low": "the lower end of its interval", "high": "the upper end of its interval"}
 
 
-def decide(gates: Sequence[Gate], metrics: Mapping[str, Mapping[str, Measure]]) -> tuple[GateResult, ...]:
+def decide(
+    gates: Sequence[Gate], metrics: Mapping[str, Mapping[str, Measure]], described: Mapping[str, MetricInfo]
+) -> tuple[GateResult, ...]:
     """The verdict of each gate on the candidate's metrics (by subject and name), in the order of the gates.
+
+    `described` says how each metric is called and written.
 
     A metric of the candidate that is missing or not a number fails, also when the gate is relative to a subject that
     is not there; otherwise such a gate passes.
     """
-    return tuple(_decide(gate, metrics) for gate in gates)
+    return tuple(_decide(gate, metrics, described.get(gate.metric)) for gate in gates)
 
 
-def _decide(gate: Gate, metrics: Mapping[str, Mapping[str, Measure]]) -> GateResult:
-    title = METRIC_DESCRIPTIONS[gate.metric].title if gate.metric in METRIC_DESCRIPTIONS else gate.metric
+def _decide(gate: Gate, metrics: Mapping[str, Mapping[str, Measure]], info: MetricInfo | None) -> GateResult:
+    title = info.title if info else gate.metric
     measure = _measured(metrics, "candidate", gate.metric)
     if measure is None:
         return _result(gate, None, f"{title} could not be measured for the candidate, so the gate fails: {gate.why}.")
-    said = f"{title} is {_with_interval(measure, gate.metric)}"
+    said = f"{title} is {_with_interval(measure, info)}"
     compared: float = {"value": measure.value, "low": measure.low, "high": measure.high}[gate.bound]
     if not math.isfinite(compared):
         return _result(gate, None, f"{said}; {_BOUND[gate.bound]} is not a number, so the gate fails: {gate.why}.")
@@ -42,19 +46,19 @@ def _decide(gate: Gate, metrics: Mapping[str, Mapping[str, Measure]]) -> GateRes
             return _result(gate, compared, detail)
         limit += other.value
         source = (
-            f" (the {gate.relative_to}'s {formatted(other.value, gate.metric)} "
-            f"{'plus' if gate.limit >= 0 else 'minus'} {formatted(abs(gate.limit), gate.metric)})"
+            f" (the {gate.relative_to}'s {formatted(other.value, info)} "
+            f"{'plus' if gate.limit >= 0 else 'minus'} {formatted(abs(gate.limit), info)})"
         )
         difference = _measured(metrics, "candidate", difference_name(gate.metric, gate.relative_to))
         if difference is not None:
-            by = formatted(difference.value, gate.metric, signed=True)
-            said += f", {by} from the {gate.relative_to} ({_interval(difference, gate.metric, signed=True)})"
+            by = formatted(difference.value, info, signed=True)
+            said += f", {by} from the {gate.relative_to} ({_interval(difference, info, signed=True)})"
 
     passed = compared >= limit if gate.comparison == ">=" else compared <= limit
-    at = "" if gate.bound == "value" else f", {formatted(compared, gate.metric)},"
+    at = "" if gate.bound == "value" else f", {formatted(compared, info)},"
     detail = (
         f"{said}; {_BOUND[gate.bound]}{at} {'is' if passed else 'must be'} {_WANTED[gate.comparison]} "
-        f"{formatted(limit, gate.metric)}{source}"
+        f"{formatted(limit, info)}{source}"
     )
     return _result(gate, compared, f"{detail}." if passed else f"{detail}: {gate.why}.", passed=passed, limit=limit)
 
@@ -64,12 +68,12 @@ def _measured(metrics: Mapping[str, Mapping[str, Measure]], subject: str, metric
     return measure if measure is not None and math.isfinite(measure.value) else None
 
 
-def _with_interval(measure: Measure, metric: str) -> str:
-    return f"{formatted(measure.value, metric)} ({_interval(measure, metric)}, n = {measure.n})"
+def _with_interval(measure: Measure, info: MetricInfo | None) -> str:
+    return f"{formatted(measure.value, info)} ({_interval(measure, info)}, n = {measure.n})"
 
 
-def _interval(measure: Measure, metric: str, *, signed: bool = False) -> str:
-    low, high = formatted(measure.low, metric, signed=signed), formatted(measure.high, metric, signed=signed)
+def _interval(measure: Measure, info: MetricInfo | None, *, signed: bool = False) -> str:
+    low, high = formatted(measure.low, info, signed=signed), formatted(measure.high, info, signed=signed)
     return f"95 % interval {low} to {high}"
 
 

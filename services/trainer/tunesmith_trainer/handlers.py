@@ -39,6 +39,9 @@ RUN_VERSION = 1
 
 LOCK_POLL_S = 0.2
 
+_MAKERS = {"captions": "CaptionClips, `tunesmith caption`", "pairs": "WritePairs, `tunesmith write`"}
+"""Who adds what a recipe needs."""
+
 TRAINING_SPLITS: tuple[Split, Split] = ("train", "validation")
 """What a training may see; `test` is the judge's."""
 
@@ -150,6 +153,15 @@ def plan_curation(
             get_collection(store, recipe.name, collection_id)
         return CurateRequest(recipe.name, tuple(dict.fromkeys(collection_ids)), settings)
     found = list_objects(store, f"collections/{recipe.name}/", Collection.from_json, what="collection")
+    if recipe.needs and found:
+        found = [collection for collection in found if collection.derived_from]
+        if not found:
+            raise FailedPrecondition(
+                f"recipe {recipe.name!r} has collections, but none with {recipe.needs} yet; make them first "
+                f"({_MAKERS.get(recipe.needs, recipe.needs)})",
+                reason="NO_DERIVED_COLLECTION",
+                metadata={"recipe": recipe.name, "needs": recipe.needs},
+            )
     if not found:
         raise FailedPrecondition(
             f"recipe {recipe.name!r} has no collection yet; collect one first (Collect, `tunesmith collect`)",

@@ -22,6 +22,14 @@ def split_bucket(key: str) -> Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One training pair. `answer` is the parsed answer in normal form: what duplicates and novelty are judged by."""
 
@@ -32,10 +40,13 @@ class Example:
     record_ids: tuple[str, ...]
     attributes: Mapping[str, str]
     """Facts to balance and to chart by (`language`, `family`, ...)."""
+    messages: tuple[Message, ...] = ()
+    """The pair as a chat (system, user, assistant), for recipes whose rows are chats; `prompt` and `completion` are its
+    rendering."""
 
     def to_json(self) -> dict[str, Any]:
-        """The example as one JSON row of a dataset shard."""
-        return {
+        """The example as one JSON row of a dataset shard; `messages` only where there are any."""
+        row: dict[str, Any] = {
             "id": self.id,
             "prompt": self.prompt,
             "completion": self.completion,
@@ -43,6 +54,9 @@ class Example:
             "record_ids": list(self.record_ids),
             "attributes": dict(self.attributes),
         }
+        if self.messages:
+            row["messages"] = [{"role": m.role, "content": m.content} for m in self.messages]
+        return row
 
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> Example:
@@ -54,6 +68,7 @@ class Example:
             answer=row["answer"],
             record_ids=tuple(row["record_ids"]),
             attributes=dict(row["attributes"]),
+            messages=tuple(Message(m["role"], m["content"]) for m in row.get("messages", ())),
         )
 
 

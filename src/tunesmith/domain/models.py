@@ -7,6 +7,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 Subject = Literal["base", "candidate", "champion"]
+Unit = Literal["share", "ratio", "bits", "characters", "count"]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """What a person needs to read one metric of a report."""
+
+    title: str
+    unit: Unit
+    better: Literal["higher", "lower"]
+    explanation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,8 @@ class Report:
     gates: tuple[GateResult, ...]
     passed: bool
     created_at: str
+    prompts: tuple[str, ...] = ()
+    """The prompts of `samples`, shortened; empty where the recipe makes them from seed numbers."""
 
     def to_json(self) -> dict[str, Any]:
         """The report as its JSON object."""
@@ -90,6 +103,7 @@ class Report:
             "gates": [asdict(g) for g in self.gates],
             "passed": self.passed,
             "created_at": self.created_at,
+            "prompts": list(self.prompts),
         }
 
     @staticmethod
@@ -109,6 +123,7 @@ class Report:
             gates=tuple(GateResult(**g) for g in row["gates"]),
             passed=row["passed"],
             created_at=row["created_at"],
+            prompts=tuple(row.get("prompts", ())),
         )
 
 

@@ -98,6 +98,11 @@ class Collection:
     licences: Mapping[str, int] = field(default_factory=dict)
     """Number of records by licence id."""
     created_at: str = ""
+    derived_from: str = ""
+    """Id of the collection whose records these are, with fields added (captions, written pairs); empty for collected
+    ones. A derived record keeps the id and the provenance of the record it was made from."""
+    derived_by: str = ""
+    """What added the fields, with its version (`signal-audio 1, signal-video 1`)."""
 
     def to_json(self) -> dict[str, Any]:
         """The collection as its manifest object."""
@@ -109,6 +114,8 @@ class Collection:
             "shards": list(self.shards),
             "licences": dict(self.licences),
             "created_at": self.created_at,
+            "derived_from": self.derived_from,
+            "derived_by": self.derived_by,
         }
 
     @staticmethod
@@ -122,4 +129,6 @@ class Collection:
             shards=tuple(row["shards"]),
             licences=dict(row["licences"]),
             created_at=row["created_at"],
+            derived_from=row.get("derived_from", ""),
+            derived_by=row.get("derived_by", ""),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tunesmith.domain.datasets import CurationSettings
 from tunesmith.domain.examples import Dropped, Example
-from tunesmith.domain.models import Gate
+from tunesmith.domain.models import Gate, MetricInfo
 from tunesmith.domain.records import Record
 from tunesmith.domain.runs import TrainingSettings
 from tunesmith.ports.language_model import FinishReason, GenerationParameters
@@ -40,6 +40,30 @@ class JudgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """One prompt that was put to a model on trial, and what it said."""
+
+    prompt: str
+    answer: str | None
+    """The parsed answer; None where the text was not valid."""
+    reference: Example | None
+    """The held-out example whose prompt it is; None for prompts made from seed numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What answers are measured against."""
+
+    train_answers: Sequence[str]
+    catalogue: frozenset[str]
+    """Identities that the reference catalogue lists; may be empty."""
+
+
+Observation = float | tuple[float, float] | None
+"""What one answer adds to a measure: a value, or a numerator and denominator; None where it does not count."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe(ABC):
     """One task: what to collect, record -> example, prompt, parse and judge an answer, training defaults, gates.
 
@@ -65,6 +89,13 @@ class Recipe(ABC):
     """A dataset with fewer training rows is refused."""
     max_retries_known: int = 0
     """How often `generate` tries the next seed when the answer is already known; 0 never."""
+    needs: str = ""
+    """What must be added to collected records before they are curated: `captions`, `pairs`, or nothing. Only derived
+    collections (`records.Collection.derived_from`) are then curated by default."""
+    metrics: Mapping[str, MetricInfo] = field(default_factory=dict)
+    """The recipe's own metrics, by name; what `measures` and `sample_measures` give."""
+    charts: tuple[str, ...] = ()
+    """Attributes (of `attributes`) that the report shows as plots: data, base and candidate side by side."""
 
     @abstractmethod
     def example(self, record: Record, *, index: int) -> Example | Dropped:
@@ -102,3 +133,17 @@ class Recipe(ABC):
     @abstractmethod
     def attributes(self, answer: str) -> Mapping[str, Sequence[str]]:
         """What an answer counts under in distributions and skew measures: attribute -> values (`word` -> its words)."""
+
+    def measures(self, answers: Sequence[Answered], against: Against) -> Mapping[str, Sequence[Observation]]:  # noqa: ARG002
+        """The recipe's own measures that are means over answers: by name one observation an answer, in order.
+
+        Their intervals and paired differences are the judge's business.
+        """
+        return {}
+
+    def sample_measures(self, answers: Sequence[Answered], against: Against) -> Mapping[str, float]:  # noqa: ARG002
+        """The recipe's own measures that only a whole sample has (entropy, repetition across answers), by name.
+
+        A value that cannot be measured is left out. Called on parts of the sample too, for a jackknife interval.
+        """
+        return {}

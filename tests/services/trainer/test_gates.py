@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.domain.models import Gate, GateResult, Measure
+from tunesmith_trainer.evaluation.metrics import METRIC_DESCRIPTIONS
 from tunesmith_trainer.gates import decide
 
 FORMAT = Gate("format", "valid_share", ">=", 0.9, "the answers do not have the trained format", bound="low")
@@ -22,7 +23,7 @@ def measure(value: float, low: float | None = None, high: float | None = None) -
 
 
 def verdict(gate: Gate, **metrics: dict[str, Measure]) -> GateResult:
-    (result,) = decide([gate], metrics)
+    (result,) = decide([gate], metrics, METRIC_DESCRIPTIONS)
     return result
 
 

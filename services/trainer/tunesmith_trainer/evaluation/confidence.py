@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -103,13 +103,38 @@ def jackknifed(
     """
     if len(rows) < 2:
         return not_measured() if not rows else Measure(statistic(rows), math.nan, math.nan, len(rows))
-    value = statistic(rows)
+    return _jackknife(statistic(rows), [statistic(part) for part in _parts(rows)], len(rows), bounds)
+
+
+def jackknifed_all(
+    rows: Sequence[T],
+    statistics: Callable[[Sequence[T]], Mapping[str, float]],
+    *,
+    bounds: Mapping[str, tuple[float, float]],
+) -> dict[str, Measure]:
+    """The same for several statistics that are computed together, by name; one that some part lacks is left out."""
+    if len(rows) < 2:
+        return {}
+    parts = [statistics(part) for part in _parts(rows)]
+    return {
+        name: _jackknife(value, [part[name] for part in parts], len(rows), bounds.get(name, (-math.inf, math.inf)))
+        for name, value in statistics(rows).items()
+        if all(name in part for part in parts)
+    }
+
+
+def _parts(rows: Sequence[T]) -> list[list[T]]:
+    """The rows without each of the groups in turn."""
     num_groups = min(NUM_GROUPS, len(rows))
-    without = [statistic([row for i, row in enumerate(rows) if i % num_groups != g]) for g in range(num_groups)]
+    return [[row for i, row in enumerate(rows) if i % num_groups != g] for g in range(num_groups)]
+
+
+def _jackknife(value: float, without: Sequence[float], n: int, bounds: tuple[float, float]) -> Measure:
+    num_groups = len(without)
     mean = sum(without) / num_groups
     error = math.sqrt((num_groups - 1) / num_groups * sum((w - mean) ** 2 for w in without))
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, num_groups - 1)) * error
-    return Measure(value, max(value - reach, bounds[0]), min(value + reach, bounds[1]), len(rows))
+    return Measure(value, max(value - reach, bounds[0]), min(value + reach, bounds[1]), n)
 
 
 def _ratio_of_sums(numerator: Array, denominator: Array, axis: int = -1) -> Array:

@@ -14,12 +14,20 @@ from tunesmith.domain.jobs import Progress, ProgressReporter
 from tunesmith.domain.models import Measure, Report, Subject
 from tunesmith.domain.runs import Run
 from tunesmith.ports.clock import Clock, rfc3339
-from tunesmith.recipes.base import Recipe
+from tunesmith.recipes.base import Against, Answered, Recipe
 from tunesmith_trainer.curation.distributions import length_band
 from tunesmith_trainer.evaluation.answers import Answer, KnownAnswers, read_answer, words_of
 from tunesmith_trainer.evaluation.copying import longest_copied_spans
 from tunesmith_trainer.evaluation.judged_model import JudgedModel
-from tunesmith_trainer.evaluation.measures import Measured, TrainingText, differences, measure_answers, measure_loss
+from tunesmith_trainer.evaluation.measures import (
+    Measured,
+    TrainingText,
+    differences,
+    measure_answers,
+    measure_loss,
+    measure_own,
+)
+from tunesmith_trainer.evaluation.metrics import described, heldout_anchor
 from tunesmith_trainer.evaluation.ngram import CharacterNgram, num_scored_chars
 from tunesmith_trainer.evaluation.twins import TwinIndex
 from tunesmith_trainer.evaluation.words import compression_ratio, distinct_words, word_entropy
@@ -30,6 +38,9 @@ FIRST_SEED = 10_000
 
 MAX_KEPT_SAMPLES = 500
 """Answers that a report keeps of each subject."""
+
+MAX_PROMPT_CHARS = 1_000
+"""Of one prompt in a report."""
 
 MAX_VALUES = 100
 """Values an attribute of a distribution has at most, the commonest."""
@@ -54,12 +65,19 @@ def judge_prompts(recipe: Recipe, test_examples: Sequence[Example]) -> list[str]
     Seed numbers from FIRST_SEED on; for a recipe whose `inputs_of_seed` raises Unsupported, the held-out prompts, from
     the first again when they do not suffice.
     """
+    return [prompt for prompt, _ in _questions(recipe, test_examples)]
+
+
+def _questions(recipe: Recipe, test_examples: Sequence[Example]) -> list[tuple[str, Example | None]]:
+    """The prompts with the held-out examples that they are of."""
     num_samples = recipe.judge.num_samples
     try:
-        return [recipe.prompt(recipe.inputs_of_seed(FIRST_SEED + i)) for i in range(num_samples)]
+        return [(recipe.prompt(recipe.inputs_of_seed(FIRST_SEED + i)), None) for i in range(num_samples)]
     except Unsupported:
-        heldout = [example.prompt for example in test_examples]
-        return [heldout[i % len(heldout)] for i in range(num_samples)] if heldout else []
+        if not test_examples:
+            return []
+        chosen = [test_examples[i % len(test_examples)] for i in range(num_samples)]
+        return [(example.prompt, example) for example in chosen]
 
 
 def judge(
@@ -94,12 +112,14 @@ def judge(
         if should_stop():
             raise Interrupted("judging was asked to stop; the next attempt begins anew")
 
-    prompts = judge_prompts(recipe, test_examples)
+    questions = _questions(recipe, test_examples)
+    prompts = [prompt for prompt, _ in questions]
     heldout = _held_out(recipe, test_examples, base_seen)
     steps = _Steps(report, check, total=len(subjects) * (len(prompts) + 2 * len(heldout.examples)))
 
     known = KnownAnswers.of(recipe, train_answers, catalogue)
     training = TrainingText.of(recipe, train_answers, known)
+    against = Against(train_answers, known.catalogue)
     five_gram = CharacterNgram.fit(train_answers, order=5)
     texts = [example.answer for example in heldout.examples]
     five_gram_bits = [five_gram.bits(text) for text in texts]
@@ -111,7 +131,12 @@ def judge(
         log_probs = _log_probs(recipe, subject, model, [(e.prompt, e.completion) for e in heldout.examples], steps)
         bare = _log_probs(recipe, subject, model, [(e.prompt, e.answer) for e in heldout.examples], steps)
         loss = measure_loss(texts, log_probs, bare, five_gram_bits, seed=FIRST_SEED)
-        measured[subject] = measure_answers(answers[subject], training, seed=FIRST_SEED, check=check).joined(loss)
+        shared = measure_answers(answers[subject], training, seed=FIRST_SEED, check=check)
+        answered = [
+            Answered(prompt, answer.text if answer.valid else None, reference)
+            for (prompt, reference), answer in zip(questions, answers[subject], strict=True)
+        ]
+        measured[subject] = shared.joined(measure_own(recipe, answered, against, seed=FIRST_SEED)).joined(loss)
 
     metrics: dict[str, dict[str, Measure]] = {subject: dict(row.measures) for subject, row in measured.items()}
     for subject, row in measured.items():
@@ -126,8 +151,9 @@ def judge(
         "copied_share_of_heldout": _copied_share(recipe, texts, known),
         "top_word_share_of_data": training.top_word_share,
         **_anchors_of_data(training, train_answers, num_answers=sum(a.valid for a in answers["candidate"])),
+        **_own_anchors(recipe, test_examples, against),
     }
-    gates = decide(recipe.gates, metrics)
+    gates = decide(recipe.gates, metrics, described(recipe))
     return Report(
         id=report_id(recipe, run.id, champion_version),
         recipe=recipe.name,
@@ -142,6 +168,9 @@ def judge(
         gates=gates,
         passed=all(gate.passed for gate in gates),
         created_at=rfc3339(clock.now()),
+        prompts=tuple(
+            prompt[:MAX_PROMPT_CHARS] for prompt, reference in questions[:MAX_KEPT_SAMPLES] if reference is not None
+        ),
     )
 
 
@@ -220,6 +249,13 @@ def _anchors_of_data(training: TrainingText, train_answers: Sequence[str], *, nu
         "distinct_words_of_data": distinct_words(words, vocabulary_size=training.vocabulary_size),
         "compression_ratio_of_data": compression_ratio([train_answers[i] for i in rows]),
     }
+
+
+def _own_anchors(recipe: Recipe, test_examples: Sequence[Example], against: Against) -> dict[str, float]:
+    """The recipe's own measures of the held-out answers themselves: what a perfect imitation would reach."""
+    answered = [Answered(example.prompt, example.answer, example) for example in test_examples]
+    measured = measure_own(recipe, answered, against, seed=FIRST_SEED).measures
+    return {heldout_anchor(name): measure.value for name, measure in measured.items()}
 
 
 def _distributions(

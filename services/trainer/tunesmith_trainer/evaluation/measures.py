@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from tunesmith.domain.errors import InvalidInput
 from tunesmith.domain.models import Measure
-from tunesmith.recipes.base import CUT_OFF, Recipe
+from tunesmith.recipes.base import CUT_OFF, Against, Answered, Recipe
 from tunesmith_trainer.evaluation.answers import KNOWN, NEAR_TWIN, Answer, KnownAnswers, words_of
 from tunesmith_trainer.evaluation.confidence import (
     Ratio,
     jackknifed,
+    jackknifed_all,
     not_measured,
     paired_difference,
     ratio_measure,
@@ -97,6 +99,39 @@ def measure_answers(
     whole_sample = ("distinct_share", "self_repetition_share")
     paired = {name: ratio for name, ratio in (ratios | means).items() if name not in whole_sample}
     return Measured(measures | _word_measures([a for a in answers if a.valid], training), paired)
+
+
+def measure_own(recipe: Recipe, answers: Sequence[Answered], against: Against, *, seed: int) -> Measured:
+    """The recipe's own measures of a subject's answers, in prompt order.
+
+    InvalidInput when the recipe gives another number of observations than there are answers, or a name that its
+    `metrics` do not describe: a fault of a plug-in recipe, which it names.
+    """
+    ratios = {}
+    for name, observations in recipe.measures(answers, against).items():
+        _check_described(recipe, name)
+        if len(observations) != len(answers):
+            raise InvalidInput(
+                f"recipe {recipe.name!r} gives {len(observations)} observations of {name} for {len(answers)} answers; "
+                "its `measures` must give one for each, None where it does not count",
+                metadata={"recipe": recipe.name, "metric": name},
+            )
+        pairs = [(0.0, 0.0) if o is None else o if isinstance(o, tuple) else (float(o), 1.0) for o in observations]
+        ratios[name] = Ratio.of([top for top, _ in pairs], [bottom for _, bottom in pairs])
+    measures = {name: ratio_measure(ratio, seed=seed) for name, ratio in ratios.items()}
+    bounds = {name: (0.0, 1.0) for name, info in recipe.metrics.items() if info.unit == "share"}
+    whole = jackknifed_all(answers, lambda rows: recipe.sample_measures(rows, against), bounds=bounds)
+    for name in whole:
+        _check_described(recipe, name)
+    return Measured(measures | whole, ratios)
+
+
+def _check_described(recipe: Recipe, name: str) -> None:
+    if name not in recipe.metrics:
+        raise InvalidInput(
+            f"recipe {recipe.name!r} measures {name!r} without describing it; add it to the recipe's `metrics`",
+            metadata={"recipe": recipe.name, "metric": name},
+        )
 
 
 def measure_loss(

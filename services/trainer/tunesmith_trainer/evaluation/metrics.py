@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
-Unit = Literal["share", "ratio", "bits", "characters"]
-
-
-@dataclass(frozen=True, slots=True)
-class MetricInfo:
-    """What a person needs to read one metric."""
-
-    title: str
-    unit: Unit
-    better: Literal["higher", "lower"]
-    explanation: str
-
+from tunesmith.domain.models import MetricInfo
+from tunesmith.recipes.base import Recipe
 
 METRIC_DESCRIPTIONS: Mapping[str, MetricInfo] = {
     "valid_share": MetricInfo(
@@ -105,7 +93,7 @@ METRIC_DESCRIPTIONS: Mapping[str, MetricInfo] = {
         "Bits per character beyond those of a character 5-gram of the training answers, on the same rows.",
     ),
 }
-"""Every metric by name, in the order in which they are shown."""
+"""Every metric that all recipes share, by name, in the order in which they are shown."""
 
 ANCHOR_DESCRIPTIONS: Mapping[str, str] = {
     "five_gram_bits_per_char": "bits per character of the held-out answers under a character 5-gram",
@@ -125,9 +113,18 @@ def difference_name(metric: str, other: str) -> str:
     return f"{metric}_minus_{other}"
 
 
-def formatted(value: float, metric: str, *, signed: bool = False) -> str:
-    """A value with its unit, as people read it."""
-    info = METRIC_DESCRIPTIONS.get(metric)
+def described(recipe: Recipe) -> Mapping[str, MetricInfo]:
+    """Every metric of a recipe's reports: the shared ones, then its own."""
+    return {**METRIC_DESCRIPTIONS, **recipe.metrics}
+
+
+def heldout_anchor(metric: str) -> str:
+    """The anchor that holds what a recipe's own metric is for the held-out answers themselves."""
+    return f"{metric}_of_heldout"
+
+
+def formatted(value: float, info: MetricInfo | None, *, signed: bool = False) -> str:
+    """A value with its unit, as people read it; without a description, as a bare number."""
     sign = "+" if signed else ""
     match info.unit if info else "ratio":
         case "share":
@@ -136,5 +133,7 @@ def formatted(value: float, metric: str, *, signed: bool = False) -> str:
             return f"{value:{sign}.2f} bits"
         case "characters":
             return f"{value:{sign}.1f} chars"
+        case "count":
+            return f"{value:{sign}.1f}"
         case _:
             return f"{value:{sign}.2f}"

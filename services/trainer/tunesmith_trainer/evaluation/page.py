@@ -14,14 +14,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith.domain.datasets import Dataset
-from tunesmith.domain.models import Measure, Report
+from tunesmith.domain.models import Measure, MetricInfo, Report
 from tunesmith.domain.runs import Run
 from tunesmith.recipes import recipe_named
 from tunesmith.recipes.base import Recipe
 from tunesmith_trainer.evaluation.answers import KnownAnswers, read_sample
 from tunesmith_trainer.evaluation.charts import Series, bar_chart, column_chart, interval_chart, line_chart
 from tunesmith_trainer.evaluation.judge import DATA, judge_prompts
-from tunesmith_trainer.evaluation.metrics import METRIC_DESCRIPTIONS, MetricInfo, difference_name, formatted
+from tunesmith_trainer.evaluation.metrics import (
+    METRIC_DESCRIPTIONS,
+    described,
+    difference_name,
+    formatted,
+    heldout_anchor,
+)
 
 SUBJECTS = ("base", "candidate", "champion")
 NAMES = {**{subject: subject for subject in SUBJECTS}, DATA: "training data"}
@@ -108,7 +114,7 @@ def render_page(
     kinds = [kind for kind in (DATA, *subjects) if report.distributions.get(kind, {}).get("length")]
     metrics = [
         row
-        for name, info in METRIC_DESCRIPTIONS.items()
+        for name, info in described(recipe).items()
         if (row := _metric_row(report, name, info, subjects)) is not None
     ]
     page = (
@@ -141,7 +147,10 @@ def render_page(
             ),
             distribution_kinds=kinds,
             length_chart=_length_chart(report, kinds),
-            word_chart=_word_chart(report, kinds),
+            word_chart=_value_chart(report, kinds, "word"),
+            own_charts=[
+                (attribute.replace("_", " "), _value_chart(report, kinds, attribute)) for attribute in recipe.charts
+            ],
             samples=_samples(report, recipe, subjects, train_answers),
             num_samples=len(report.samples.get("candidate", ())),
             num_open=NUM_OPEN_SAMPLES,
@@ -176,11 +185,11 @@ def _comparison(report: Report) -> str:
 def _tiles(report: Report) -> list[_Tile]:
     tiles = []
     for name in _TILES:
-        title = METRIC_DESCRIPTIONS[name].title
+        info = METRIC_DESCRIPTIONS[name]
         measure = report.metrics["candidate"].get(name)
         base = report.metrics["base"].get(name)
-        value = formatted(measure.value, name) if measure else "—"
-        tiles.append(_Tile(title, value, f"base {formatted(base.value, name)}" if base else "base —"))
+        value = formatted(measure.value, info) if measure else "—"
+        tiles.append(_Tile(info.title, value, f"base {formatted(base.value, info)}" if base else "base —"))
     return tiles
 
 
@@ -193,22 +202,22 @@ def _metric_row(report: Report, name: str, info: MetricInfo, subjects: Sequence[
         low, high = 0.0, 1.0
     elif high <= low:
         low, high = low - 1, high + 1
-    anchor, of = _REFERENCES.get(name, ("", ""))
+    anchor, of = _REFERENCES.get(name, (heldout_anchor(name), "held-out answers"))
     return _MetricRow(
         info=info,
         strip=interval_chart(measures, low=low, high=high),
-        cells=[_cell(measures[subject], name) if subject in measures else None for subject in subjects],
+        cells=[_cell(measures[subject], info) if subject in measures else None for subject in subjects],
         difference=_difference(report, name, info),
-        anchor=_Cell(formatted(report.anchors[anchor], name), of) if anchor in report.anchors else None,
+        anchor=_Cell(formatted(report.anchors[anchor], info), of) if anchor in report.anchors else None,
     )
 
 
-def _cell(measure: Measure, name: str) -> _Cell:
-    return _Cell(formatted(measure.value, name), f"{_bare(measure.low, name)} to {formatted(measure.high, name)}")
+def _cell(measure: Measure, info: MetricInfo) -> _Cell:
+    return _Cell(formatted(measure.value, info), f"{_bare(measure.low, info)} to {formatted(measure.high, info)}")
 
 
-def _bare(value: float, name: str, *, signed: bool = False) -> str:
-    return formatted(value, name, signed=signed).split(" ")[0]
+def _bare(value: float, info: MetricInfo, *, signed: bool = False) -> str:
+    return formatted(value, info, signed=signed).split(" ")[0]
 
 
 def _difference(report: Report, name: str, info: MetricInfo) -> _Difference | None:
@@ -220,8 +229,8 @@ def _difference(report: Report, name: str, info: MetricInfo) -> _Difference | No
     kind = "" if not clear else "good" if up == (info.better == "higher") else "bad"
     word = {"good": " better", "bad": " worse", "": ""}[kind]
     arrow = ("▲ " if up else "▼ ") if clear else "≈ "
-    interval = f"{_bare(measure.low, name, signed=True)} to {formatted(measure.high, name, signed=True)}"
-    return _Difference(f"{arrow}{formatted(measure.value, name, signed=True)}{word}", interval, kind)
+    interval = f"{_bare(measure.low, info, signed=True)} to {formatted(measure.high, info, signed=True)}"
+    return _Difference(f"{arrow}{formatted(measure.value, info, signed=True)}{word}", interval, kind)
 
 
 def _curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
@@ -240,20 +249,20 @@ def _length_chart(report: Report, kinds: Sequence[str]) -> Markup:
     )
 
 
-def _word_chart(report: Report, kinds: Sequence[str]) -> Markup:
-    counts = {kind: report.distributions[kind].get("word", {}) for kind in kinds}
+def _value_chart(report: Report, kinds: Sequence[str], attribute: str) -> Markup:
+    counts = {kind: report.distributions[kind].get(attribute, {}) for kind in kinds}
     totals = {kind: sum(report.distributions[kind].get("length", {}).values()) or 1 for kind in kinds}
-    shares = {kind: {word: n / totals[kind] for word, n in row.items()} for kind, row in counts.items()}
+    shares = {kind: {value: n / totals[kind] for value, n in row.items()} for kind, row in counts.items()}
     # The candidate's and the data's commonest: what is overused, and what is missing.
-    found = {word for kind in ("candidate", DATA) for word in list(counts.get(kind, {}))[: NUM_WORDS * 2 // 3]}
-    words = sorted(found, key=lambda w: (-max(shares.get(k, {}).get(w, 0) for k in ("candidate", DATA)), w))
-    shown = words[:NUM_WORDS]
-    return bar_chart(shown, {kind: [row.get(word, 0.0) for word in shown] for kind, row in shares.items()})
+    found = {value for kind in ("candidate", DATA) for value in list(counts.get(kind, {}))[: NUM_WORDS * 2 // 3]}
+    ranked = sorted(found, key=lambda v: (-max(shares.get(k, {}).get(v, 0) for k in ("candidate", DATA)), v))
+    shown = ranked[:NUM_WORDS]
+    return bar_chart(shown, {kind: [row.get(value, 0.0) for value in shown] for kind, row in shares.items()})
 
 
 def _samples(report: Report, recipe: Recipe, subjects: Sequence[str], train_answers: Sequence[str]) -> list[_SampleRow]:
     known = KnownAnswers.of(recipe, train_answers, ())
-    prompts = judge_prompts(recipe, [])
+    prompts = report.prompts or judge_prompts(recipe, [])
     columns = [report.samples.get(subject, ())[:NUM_SAMPLES] for subject in subjects]
     return [
         _SampleRow(

@@ -62,7 +62,7 @@ class CollectRequest(_message.Message):
     def __init__(self, recipe: _Optional[str] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class Collection(_message.Message):
-    __slots__ = ("id", "recipe", "source", "num_records", "licences", "skipped", "create_time", "reused")
+    __slots__ = ("id", "recipe", "source", "num_records", "licences", "skipped", "create_time", "reused", "derived_from", "derived_by")
     class LicencesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,8 @@ class Collection(_message.Message):
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     REUSED_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_FROM_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_BY_FIELD_NUMBER: _ClassVar[int]
     id: str
     recipe: str
     source: str
@@ -93,7 +95,9 @@ class Collection(_message.Message):
     skipped: _containers.ScalarMap[str, int]
     create_time: _timestamp_pb2.Timestamp
     reused: bool
-    def __init__(self, id: _Optional[str] = ..., recipe: _Optional[str] = ..., source: _Optional[str] = ..., num_records: _Optional[int] = ..., licences: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reused: bool = ...) -> None: ...
+    derived_from: str
+    derived_by: str
+    def __init__(self, id: _Optional[str] = ..., recipe: _Optional[str] = ..., source: _Optional[str] = ..., num_records: _Optional[int] = ..., licences: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reused: bool = ..., derived_from: _Optional[str] = ..., derived_by: _Optional[str] = ...) -> None: ...
 
 class UploadSourceRequest(_message.Message):
     __slots__ = ("chunk",)
