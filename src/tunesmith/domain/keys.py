@@ -10,6 +10,16 @@ def upload(sha256: str) -> str:
     return f"uploads/{sha256}"
 
 
+def media(sha256: str) -> str:
+    """A media file as it was collected, by the SHA-256 of its bytes."""
+    return f"media/{sha256}"
+
+
+def clip(sha256: str, seconds: int) -> str:
+    """The first `seconds` of the media file with that SHA-256, in a container of their own (Matroska)."""
+    return f"clips/{sha256}-{seconds}s.mkv"
+
+
 def collection(recipe: str, collection_id: str) -> str:
     """A collection's manifest; written last, so that its presence means the shards are whole."""
     return f"collections/{recipe}/{collection_id}.json"
