@@ -1,6 +1,7 @@
 """kill -9 of any process at a random moment of a run: the next start finishes the work once, with the same bytes.
 
-TUNESMITH_KILL_ROUNDS and TUNESMITH_KILL_SEED choose how many rounds are played, and which.
+TUNESMITH_KILL_ROUNDS and TUNESMITH_KILL_SEED choose how many rounds are played, and which. TUNESMITH_KILL_RUN=full
+plays them on the run that a new user makes, `tunesmith run micro_genre`, minutes each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ pytestmark = pytest.mark.heavy
 
 ROUNDS = int(os.environ.get("TUNESMITH_KILL_ROUNDS", "2"))
 SEED = int(os.environ.get("TUNESMITH_KILL_SEED", "1"))
+TIMEOUT_S = 1200.0
+
+
+@pytest.fixture
+def run(micro_run) -> tuple[list[str], int]:
+    """The command that is killed, and its exit code."""
+    full = os.environ.get("TUNESMITH_KILL_RUN") == "full"
+    return (["run", "micro_genre"], 0) if full else (micro_run(), 3)
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +41,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
-def test_a_killed_run_is_finished_once_by_the_next_start(round_number, tmp_path, micro_run, undisturbed):
+def test_a_killed_run_is_finished_once_by_the_next_start(round_number, tmp_path, run, undisturbed):
+    arguments, exit_code = run
     if not undisturbed:
         quiet = CommandLine(tmp_path / "undisturbed")
         began_s = time.monotonic()
-        done = quiet.run(*micro_run())
-        assert done.returncode == 3, done.stderr
+        done = quiet.run(*arguments, timeout_s=TIMEOUT_S)
+        assert done.returncode == exit_code, done.stderr
         undisturbed |= {"state": state_of(quiet.data), "took_s": time.monotonic() - began_s}
     chance = random.Random(f"{SEED}/{round_number}")
     line = CommandLine(tmp_path / "killed")
 
-    process = line.start(*micro_run())
+    process = line.start(*arguments)
     delay_s = chance.uniform(0, float(undisturbed["took_s"]))
     deadline_s = time.monotonic() + delay_s
     while time.monotonic() < deadline_s and process.poll() is None:
@@ -53,15 +63,15 @@ def test_a_killed_run_is_finished_once_by_the_next_start(round_number, tmp_path,
     if victim is not None:
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.send_signal(signal.SIGKILL)
-    process.communicate(timeout=300)
+    process.communicate(timeout=TIMEOUT_S)
 
     # One that lost a worker finishes by itself. One that was killed continues, unless its work was done by then.
     judged, unfinished = (
         list(line.data.glob(pattern)) for pattern in ("store/reports/*/*.json", "run-sessions/*.json")
     )
-    if process.returncode != 3 and (unfinished or not judged):
-        again = line.run(*micro_run())
-        assert again.returncode == 3, again.stderr
+    if process.returncode != exit_code and (unfinished or not judged):
+        again = line.run(*arguments, timeout_s=TIMEOUT_S)
+        assert again.returncode == exit_code, again.stderr
 
     eventually(lambda: not line.processes())
     assert state_of(line.data) == undisturbed["state"]
