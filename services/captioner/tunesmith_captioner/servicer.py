@@ -32,4 +32,4 @@ class CaptionerServicer(captioner_pb2_grpc.CaptionerServiceServicer):
         )
 
     async def CaptionClips(self, request: captioner_pb2.CaptionClipsRequest, context: Any) -> Any:
-        handlers.caption_clips(request.recipe, request.captioner or self._settings.default_captioner)
+        handlers.caption_clips(request.recipe, ", ".join(request.captioners) or self._settings.default_captioner)

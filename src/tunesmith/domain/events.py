@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 EventType = Literal[
     "tunesmith.RecordsCollected.v1",
+    "tunesmith.ClipsCaptioned.v1",
     "tunesmith.DatasetBuilt.v1",
     "tunesmith.RunSucceeded.v1",
     "tunesmith.ModelJudged.v1",
@@ -18,6 +19,7 @@ EventType = Literal[
 """Every type that is published; `proto/tunesmith_proto/events/v1` gives the shape of each one's data."""
 
 RECORDS_COLLECTED: EventType = "tunesmith.RecordsCollected.v1"
+CLIPS_CAPTIONED: EventType = "tunesmith.ClipsCaptioned.v1"
 DATASET_BUILT: EventType = "tunesmith.DatasetBuilt.v1"
 RUN_SUCCEEDED: EventType = "tunesmith.RunSucceeded.v1"
 MODEL_JUDGED: EventType = "tunesmith.ModelJudged.v1"

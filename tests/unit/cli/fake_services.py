@@ -78,7 +78,16 @@ class FakeServices:
                 id="ru-1", recipe="micro_genre", dataset_id="ds-1", num_steps=120, judge_job_id="job-judge"
             ),
             "judge": models_pb2.ModelVersion(id=NEW, recipe="micro_genre", run_id="ru-1", passed=True),
-            "caption": captioner_pb2.Captioner(name="silent"),
+            "caption": captioner_pb2.CaptionedCollection(
+                id="co-2",
+                recipe="micro_genre",
+                derived_from="co-1",
+                derived_by="lp-music-caps 1",
+                num_records=25,
+                num_failed=2,
+                failures={"no_audio": 2},
+                create_time=moment(),
+            ),
         }
         self.report = models_pb2.Report(
             id="re-1",

@@ -169,7 +169,7 @@ def test_a_detached_command_prints_the_job_and_does_not_watch_it(
     ("command", "shown"),
     [
         (["collect", "micro_genre", "--source", "sample:genres"], "collected: collection co-1, 1950 records"),
-        (["caption", "micro_genre", "co-1"], "captioned: job-caption"),
+        (["caption", "micro_genre", "co-1"], "captioned: collection co-2, 23 of 25 records of co-1 (lp-music-caps 1)"),
         (["curate", "micro_genre", "--set", "seed=1"], "curated: dataset ds-1"),
         (["tune", "micro_genre", "ds-1", "--then", "none"], "tuned: run ru-1"),
         (["judge", "micro_genre", "ru-1"], f"passed: model {NEW} passed all 1 gates"),
@@ -396,11 +396,17 @@ def test_collect_passes_every_source_option_on(tunesmith: Tunesmith, fake: FakeS
     )
 
 
-def test_caption_names_the_captioner(tunesmith: Tunesmith, fake: FakeServices) -> None:
-    tunesmith("caption", "micro_genre", "co-1", "--captioner", "lp-music-caps")
+def test_caption_shows_why_clips_failed(tunesmith: Tunesmith) -> None:
+    shown = tunesmith("caption", "micro_genre", "co-1").out
+
+    assert [line.split() for line in shown.splitlines()[-2:]] == [["captioned", "23"], ["no_audio", "2"]]
+
+
+def test_caption_names_the_captioners(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    tunesmith("caption", "micro_genre", "co-1", "--captioner", "lp-music-caps", "--captioner", "signal-video")
 
     [request] = fake.of(captioner_pb2.CaptionClipsRequest)
-    assert (request.collection_id, request.captioner) == ("co-1", "lp-music-caps")
+    assert (request.collection_id, list(request.captioners)) == ("co-1", ["lp-music-caps", "signal-video"])
 
 
 @pytest.mark.parametrize("value", ["epochs", "=3", "epochs=1 --set epochs=2"])

@@ -5,37 +5,61 @@ from __future__ import annotations
 import uuid
 
 import click
-from google.protobuf.struct_pb2 import Struct
-from rich.console import RenderableType
 
 from tunesmith.cli.connection import connect
 from tunesmith.cli.options import Globals, detach_option, global_options, recipe_argument
-from tunesmith.cli.progress import display, follow
-from tunesmith.cli.render import Output, facts, plain, table
-from tunesmith.cli.steps import detached, leaving_running, submit
+from tunesmith.cli.render import Output, ago, table
+from tunesmith.cli.steps import Result, detached, leaving_running, result_of, submit
 from tunesmith_proto.captioner.v1 import captioner_pb2
 
 
 @click.command("caption")
 @recipe_argument
 @click.argument("collection")
-@click.option("--captioner", default="", help="One that `tunesmith captioners` lists; default: the server's choice.")
+@click.option(
+    "--captioner",
+    "captioners",
+    multiple=True,
+    help="One that `tunesmith captioners` lists, at most one for each kind of media; default: the server's choice.",
+)
 @detach_option
 @global_options()
 @click.pass_obj
-def caption(options: Globals, recipe: str, collection: str, captioner: str, detach: bool) -> None:
+def caption(options: Globals, recipe: str, collection: str, captioners: tuple[str, ...], detach: bool) -> None:
     """Caption the clips of COLLECTION."""
     out = Output(json=options.json)
     with connect(options) as connection:
         request = captioner_pb2.CaptionClipsRequest(
-            recipe=recipe, collection_id=collection, captioner=captioner, request_id=str(uuid.uuid4())
+            recipe=recipe, collection_id=collection, captioners=captioners, request_id=str(uuid.uuid4())
         )
         submitted = submit(connection, connection.captioner.CaptionClips, request)
         if detach:
             return detached(out, submitted)
-        with leaving_running(connection, submitted.job.id), display(out) as shown:
-            job = follow(connection, submitted.job.id, shown)
-        return out.result({"job_id": job.id, "result": job.result}, f"captioned: {job.id}", _facts(job.result))
+        with leaving_running(connection, submitted.job.id):
+            result = result_of(connection, out, submitted, captioner_pb2.CaptionedCollection)
+        shown = [captioned_line(result)]
+        made = result.message
+        if made.failures:
+            rows = [
+                ["captioned", str(made.num_records - made.num_failed)],
+                *([reason, str(count)] for reason, count in sorted(made.failures.items())),
+            ]
+            return out.result(
+                {"collection": made, "reused": result.reused}, *shown, table("", ["clips", "count"], rows)
+            )
+        return out.result({"collection": made, "reused": result.reused}, *shown)
+
+
+def captioned_line(result: Result[captioner_pb2.CaptionedCollection]) -> str:
+    """`captioned: collection col-2, 24 of 25 records of col-1 (signal-audio 1, signal-video 1)`."""
+    made = result.message
+    if result.reused:
+        return f"reused: collection {made.id} captioned {ago(made.create_time)}"
+    captioned = made.num_records - made.num_failed
+    return (
+        f"captioned: collection {made.id}, {captioned} of {made.num_records} records of {made.derived_from} "
+        f"({made.derived_by})"
+    )
 
 
 @click.command("captioners")
@@ -56,7 +80,3 @@ def captioners(options: Globals) -> None:
 
 def _media(kind: captioner_pb2.MediaKind) -> str:
     return captioner_pb2.MediaKind.Name(kind).removeprefix("MEDIA_KIND_").lower()
-
-
-def _facts(result: Struct) -> RenderableType:
-    return facts({name: value for name, value in plain(result).items() if isinstance(value, str | int | float)})

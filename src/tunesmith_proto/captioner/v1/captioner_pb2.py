@@ -23,25 +23,32 @@ _sym_db = _symbol_database.Default()
 
 
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,tunesmith_proto/captioner/v1/captioner.proto\x12\x1ctunesmith_proto.captioner.v1\x1a#google/longrunning/operations.proto\"h\n\tCaptioner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12<\n\x0bmedia_kinds\x18\x03 \x03(\x0e\x32\'.tunesmith_proto.captioner.v1.MediaKind\"\x17\n\x15ListCaptionersRequest\"U\n\x16ListCaptionersResponse\x12;\n\ncaptioners\x18\x01 \x03(\x0b\x32\'.tunesmith_proto.captioner.v1.Captioner\"c\n\x13\x43\x61ptionClipsRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x11\n\tcaptioner\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t*S\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_AUDIO\x10\x01\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x02\x32\xf1\x01\n\x10\x43\x61ptionerService\x12{\n\x0eListCaptioners\x12\x33.tunesmith_proto.captioner.v1.ListCaptionersRequest\x1a\x34.tunesmith_proto.captioner.v1.ListCaptionersResponse\x12`\n\x0c\x43\x61ptionClips\x12\x31.tunesmith_proto.captioner.v1.CaptionClipsRequest\x1a\x1d.google.longrunning.Operationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,tunesmith_proto/captioner/v1/captioner.proto\x12\x1ctunesmith_proto.captioner.v1\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"h\n\tCaptioner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12<\n\x0bmedia_kinds\x18\x03 \x03(\x0e\x32\'.tunesmith_proto.captioner.v1.MediaKind\"\x17\n\x15ListCaptionersRequest\"U\n\x16ListCaptionersResponse\x12;\n\ncaptioners\x18\x01 \x03(\x0b\x32\'.tunesmith_proto.captioner.v1.Captioner\"d\n\x13\x43\x61ptionClipsRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x12\n\ncaptioners\x18\x03 \x03(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xc9\x02\n\x13\x43\x61ptionedCollection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65rived_from\x18\x03 \x01(\t\x12\x12\n\nderived_by\x18\x04 \x01(\t\x12\x13\n\x0bnum_records\x18\x05 \x01(\x03\x12\x12\n\nnum_failed\x18\x06 \x01(\x03\x12Q\n\x08\x66\x61ilures\x18\x07 \x03(\x0b\x32?.tunesmith_proto.captioner.v1.CaptionedCollection.FailuresEntry\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reused\x18\t \x01(\x08\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*S\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_AUDIO\x10\x01\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x02\x32\xf1\x01\n\x10\x43\x61ptionerService\x12{\n\x0eListCaptioners\x12\x33.tunesmith_proto.captioner.v1.ListCaptionersRequest\x1a\x34.tunesmith_proto.captioner.v1.ListCaptionersResponse\x12`\n\x0c\x43\x61ptionClips\x12\x31.tunesmith_proto.captioner.v1.CaptionClipsRequest\x1a\x1d.google.longrunning.Operationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tunesmith_proto.captioner.v1.captioner_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEDIAKIND']._serialized_start=434
-  _globals['_MEDIAKIND']._serialized_end=517
-  _globals['_CAPTIONER']._serialized_start=115
-  _globals['_CAPTIONER']._serialized_end=219
-  _globals['_LISTCAPTIONERSREQUEST']._serialized_start=221
-  _globals['_LISTCAPTIONERSREQUEST']._serialized_end=244
-  _globals['_LISTCAPTIONERSRESPONSE']._serialized_start=246
-  _globals['_LISTCAPTIONERSRESPONSE']._serialized_end=331
-  _globals['_CAPTIONCLIPSREQUEST']._serialized_start=333
-  _globals['_CAPTIONCLIPSREQUEST']._serialized_end=432
-  _globals['_CAPTIONERSERVICE']._serialized_start=520
-  _globals['_CAPTIONERSERVICE']._serialized_end=761
+  _globals['_CAPTIONEDCOLLECTION_FAILURESENTRY']._loaded_options = None
+  _globals['_CAPTIONEDCOLLECTION_FAILURESENTRY']._serialized_options = b'8\001'
+  _globals['_MEDIAKIND']._serialized_start=800
+  _globals['_MEDIAKIND']._serialized_end=883
+  _globals['_CAPTIONER']._serialized_start=148
+  _globals['_CAPTIONER']._serialized_end=252
+  _globals['_LISTCAPTIONERSREQUEST']._serialized_start=254
+  _globals['_LISTCAPTIONERSREQUEST']._serialized_end=277
+  _globals['_LISTCAPTIONERSRESPONSE']._serialized_start=279
+  _globals['_LISTCAPTIONERSRESPONSE']._serialized_end=364
+  _globals['_CAPTIONCLIPSREQUEST']._serialized_start=366
+  _globals['_CAPTIONCLIPSREQUEST']._serialized_end=466
+  _globals['_CAPTIONEDCOLLECTION']._serialized_start=469
+  _globals['_CAPTIONEDCOLLECTION']._serialized_end=798
+  _globals['_CAPTIONEDCOLLECTION_FAILURESENTRY']._serialized_start=751
+  _globals['_CAPTIONEDCOLLECTION_FAILURESENTRY']._serialized_end=798
+  _globals['_CAPTIONERSERVICE']._serialized_start=886
+  _globals['_CAPTIONERSERVICE']._serialized_end=1127
 # @@protoc_insertion_point(module_scope)

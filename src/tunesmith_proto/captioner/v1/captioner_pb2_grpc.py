@@ -53,15 +53,15 @@ class CaptionerServiceServicer(object):
     """
 
     def ListCaptioners(self, request, context):
-        """The captioners that this server can run, possibly none.
+        """The captioners that this server can run, in order of preference; possibly none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CaptionClips(self, request, context):
-        """Caption the clips of a collection. FAILED_PRECONDITION when no captioner here can do it; the error lists those
-        that are there.
+        """Caption the clips of a collection of media. The operation's response is a CaptionedCollection, its metadata a
+        JobMetadata. FAILED_PRECONDITION when no captioner here can do it; the error lists those that are there.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tunesmith_proto/events/v1/events.proto\x12\x19tunesmith_proto.events.v1\"\x84\x01\n\x10RecordsCollected\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x15\n\rcollection_id\x18\x03 \x01(\t\x12\x13\n\x0bnum_records\x18\x04 \x01(\x03\x12\x14\n\x0cmanifest_key\x18\x05 \x01(\t\x12\x0e\n\x06reused\x18\x06 \x01(\x08\"\x84\x01\n\x0c\x44\x61tasetBuilt\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x12\n\ndataset_id\x18\x03 \x01(\t\x12\x1a\n\x12num_train_examples\x18\x04 \x01(\x03\x12\x14\n\x0cmanifest_key\x18\x05 \x01(\t\x12\x0e\n\x06reused\x18\x06 \x01(\x08\"{\n\x0cRunSucceeded\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\ndataset_id\x18\x04 \x01(\t\x12\x14\n\x0c\x61\x64\x61pter_hash\x18\x05 \x01(\t\x12\x11\n\tfollow_up\x18\x06 \x01(\t\"w\n\x0bModelJudged\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x11\n\treport_id\x18\x05 \x01(\t\x12\x0e\n\x06passed\x18\x06 \x01(\x08\"i\n\rModelPromoted\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x14\n\x0c\x61\x64\x61pter_hash\x18\x03 \x01(\t\x12\x0b\n\x03rev\x18\x04 \x01(\x03\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\"\\\n\rModelRejected\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x14\n\x0c\x66\x61iled_gates\x18\x04 \x03(\t\"X\n\tJobFailed\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tunesmith_proto/events/v1/events.proto\x12\x19tunesmith_proto.events.v1\"\x84\x01\n\x10RecordsCollected\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x15\n\rcollection_id\x18\x03 \x01(\t\x12\x13\n\x0bnum_records\x18\x04 \x01(\x03\x12\x14\n\x0cmanifest_key\x18\x05 \x01(\t\x12\x0e\n\x06reused\x18\x06 \x01(\x08\"\xac\x01\n\x0e\x43lipsCaptioned\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x15\n\rcollection_id\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x65rived_from\x18\x04 \x01(\t\x12\x13\n\x0bnum_records\x18\x05 \x01(\x03\x12\x12\n\nnum_failed\x18\x06 \x01(\x03\x12\x14\n\x0cmanifest_key\x18\x07 \x01(\t\x12\x0e\n\x06reused\x18\x08 \x01(\x08\"\x84\x01\n\x0c\x44\x61tasetBuilt\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x12\n\ndataset_id\x18\x03 \x01(\t\x12\x1a\n\x12num_train_examples\x18\x04 \x01(\x03\x12\x14\n\x0cmanifest_key\x18\x05 \x01(\t\x12\x0e\n\x06reused\x18\x06 \x01(\x08\"{\n\x0cRunSucceeded\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\ndataset_id\x18\x04 \x01(\t\x12\x14\n\x0c\x61\x64\x61pter_hash\x18\x05 \x01(\t\x12\x11\n\tfollow_up\x18\x06 \x01(\t\"w\n\x0bModelJudged\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x11\n\treport_id\x18\x05 \x01(\t\x12\x0e\n\x06passed\x18\x06 \x01(\x08\"i\n\rModelPromoted\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x14\n\x0c\x61\x64\x61pter_hash\x18\x03 \x01(\t\x12\x0b\n\x03rev\x18\x04 \x01(\x03\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\"\\\n\rModelRejected\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x14\n\x0c\x66\x61iled_gates\x18\x04 \x03(\t\"X\n\tJobFailed\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +33,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECORDSCOLLECTED']._serialized_start=70
   _globals['_RECORDSCOLLECTED']._serialized_end=202
-  _globals['_DATASETBUILT']._serialized_start=205
-  _globals['_DATASETBUILT']._serialized_end=337
-  _globals['_RUNSUCCEEDED']._serialized_start=339
-  _globals['_RUNSUCCEEDED']._serialized_end=462
-  _globals['_MODELJUDGED']._serialized_start=464
-  _globals['_MODELJUDGED']._serialized_end=583
-  _globals['_MODELPROMOTED']._serialized_start=585
-  _globals['_MODELPROMOTED']._serialized_end=690
-  _globals['_MODELREJECTED']._serialized_start=692
-  _globals['_MODELREJECTED']._serialized_end=784
-  _globals['_JOBFAILED']._serialized_start=786
-  _globals['_JOBFAILED']._serialized_end=874
+  _globals['_CLIPSCAPTIONED']._serialized_start=205
+  _globals['_CLIPSCAPTIONED']._serialized_end=377
+  _globals['_DATASETBUILT']._serialized_start=380
+  _globals['_DATASETBUILT']._serialized_end=512
+  _globals['_RUNSUCCEEDED']._serialized_start=514
+  _globals['_RUNSUCCEEDED']._serialized_end=637
+  _globals['_MODELJUDGED']._serialized_start=639
+  _globals['_MODELJUDGED']._serialized_end=758
+  _globals['_MODELPROMOTED']._serialized_start=760
+  _globals['_MODELPROMOTED']._serialized_end=865
+  _globals['_MODELREJECTED']._serialized_start=867
+  _globals['_MODELREJECTED']._serialized_end=959
+  _globals['_JOBFAILED']._serialized_start=961
+  _globals['_JOBFAILED']._serialized_end=1049
 # @@protoc_insertion_point(module_scope)
