@@ -74,7 +74,6 @@ def test_a_record_without_a_language_is_left_to_the_detector() -> None:
 
 
 def test_the_detector_knows_sentences_and_admits_not_to_know_names() -> None:
-    pytest.importorskip("py3langid")
     detect = LanguageDetector()
 
     assert detect("I walk the empty street tonight and think of you all alone") == "en"
