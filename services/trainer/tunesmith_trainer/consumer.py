@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunesmith.domain.events import RUN_SUCCEEDED, Event, topic_of
 from tunesmith.domain.ids import derived_uuid
+from tunesmith.domain.jobs import PRIORITY_LIMIT
 from tunesmith.jobs.consuming import ConsumerLoop
 from tunesmith.platform import Platform
 from tunesmith.rpc.jobs import JobBoard
@@ -22,6 +23,7 @@ def consumers(platform: Platform, board: JobBoard) -> tuple[ConsumerLoop, ...]:
         data = event.data
         if data["follow_up"] not in ("judge", "promote"):
             return
+        tuned = platform.jobs.find(data["job_id"])
         request = JudgeRequest(data["recipe"], data["run_id"], promote=data["follow_up"] == "promote")
         job, created = platform.jobs.submit(
             job_id=judge_job_id(data["job_id"]),
@@ -29,6 +31,8 @@ def consumers(platform: Platform, board: JobBoard) -> tuple[ConsumerLoop, ...]:
             service="trainer",
             request=request.to_json(),
             consumed_event=event.id,
+            # A run that was made is judged before runs of its priority that wait to begin.
+            priority=min(PRIORITY_LIMIT, tuned.priority + 1) if tuned else 0,
         )
         board.submitted(job, created=created)
 

@@ -12,6 +12,7 @@ from tunesmith.domain import keys
 from tunesmith.domain.errors import FailedPrecondition, InvalidInput
 from tunesmith.domain.events import MODEL_PROMOTED, Event, topic_of
 from tunesmith.domain.ids import check_name, derived_uuid
+from tunesmith.domain.jobs import checked_priority
 from tunesmith.domain.models import Champion
 from tunesmith.platform import Platform
 from tunesmith.ports.clock import rfc3339
@@ -40,6 +41,9 @@ _FOLLOW_UPS: Mapping[int, FollowUp] = {
 }
 
 
+_Submitted = trainer_pb2.BuildDatasetRequest | trainer_pb2.StartRunRequest | trainer_pb2.JudgeRunRequest
+
+
 class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     """Accepts curations, runs and judgements as jobs, and shows what they made."""
 
@@ -59,7 +63,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     def _build_dataset(self, request: trainer_pb2.BuildDatasetRequest) -> operations_pb2.Operation:
         collection_ids = [check_name(c, what="collection_id") for c in request.collection_ids]
         plan = handlers.plan_curation(self._store, request.recipe, collection_ids, from_struct(request.settings))
-        return self._submit("curate", plan.to_json(), request.request_id)
+        return self._submit("curate", plan.to_json(), request)
 
     async def StartRun(self, request: trainer_pb2.StartRunRequest, context: Any) -> operations_pb2.Operation:
         return await asyncio.to_thread(self._start_run, request)
@@ -79,7 +83,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             from_struct(request.settings),
             _FOLLOW_UPS[request.follow_up],
         )
-        return self._submit("tune", plan.to_json(), request.request_id)
+        return self._submit("tune", plan.to_json(), request)
 
     async def JudgeRun(self, request: trainer_pb2.JudgeRunRequest, context: Any) -> operations_pb2.Operation:
         return await asyncio.to_thread(self._judge_run, request)
@@ -90,11 +94,15 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         champion = registry.champion(self._store, recipe.name)
         plan = JudgeRequest(recipe.name, run.id, request.promote).to_json()
         # A judgement is against the champion of its day: after a promotion the same request is another question.
-        return self._submit("judge", {**plan, "against": champion.version if champion else ""}, request.request_id)
+        return self._submit("judge", {**plan, "against": champion.version if champion else ""}, request)
 
-    def _submit(self, kind: str, request: Mapping[str, Any], request_id: str) -> operations_pb2.Operation:
+    def _submit(self, kind: str, plan: Mapping[str, Any], request: _Submitted) -> operations_pb2.Operation:
         job, created = self._board.jobs.submit_by_content(
-            kind=kind, service="trainer", request=request, request_id=checked_request_id(request_id)
+            kind=kind,
+            service="trainer",
+            request=plan,
+            request_id=checked_request_id(request.request_id),
+            priority=checked_priority(request.priority),
         )
         return self._board.submitted(job, created=created)
 

@@ -114,6 +114,14 @@ detach_option = click.option("--detach", is_flag=True, help="Print the job's id 
 
 limit_option = click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most.")
 
+priority_option = click.option(
+    "--priority",
+    type=click.IntRange(-100, 100),
+    default=0,
+    show_default=True,
+    help="Before others that wait; equal ones go by age.",
+)
+
 set_option = click.option(
     "--set", "settings", metavar="NAME=VALUE", multiple=True, help="A setting that differs from the recipe's."
 )

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from tunesmith.domain.errors import DataLoss
+from tunesmith.domain.errors import DataLoss, InvalidInput
 from tunesmith.domain.events import Event
 from tunesmith.domain.ids import derived_uuid
 
 Phase = Literal["queued", "launching", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[Phase] = frozenset({"succeeded", "failed", "cancelled"})
+
+PRIORITY_LIMIT = 100
+"""Priorities lie between minus and plus this."""
 
 MAX_SEEN = 64
 """Consumed event ids kept; older ones no-op because commands also carry the phase they expect."""
@@ -73,6 +76,8 @@ class Job:
     cancel_requested: bool = False
     not_before: str = ""
     """RFC 3339 time before which no new attempt is launched (back-off); empty for at once."""
+    priority: int = 0
+    """Of the queued jobs that share a slot, the highest is launched first; equal ones by age."""
 
     @property
     def is_terminal(self) -> bool:
@@ -128,6 +133,7 @@ class Job:
             },
             "cancel_requested": self.cancel_requested,
             "not_before": self.not_before,
+            "priority": self.priority,
         }
 
     @staticmethod
@@ -153,6 +159,7 @@ class Job:
                 error=None if row["error"] is None else JobError(**row["error"]),
                 cancel_requested=bool(row["cancel_requested"]),
                 not_before=row["not_before"],
+                priority=int(row.get("priority", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataLoss(
@@ -161,6 +168,16 @@ class Job:
                 reason="CORRUPT_JOB_STATE",
                 metadata={"key": key},
             ) from error
+
+
+def checked_priority(value: int) -> int:
+    """`value` if it is a priority; InvalidInput names the range."""
+    if not -PRIORITY_LIMIT <= value <= PRIORITY_LIMIT:
+        raise InvalidInput(
+            f"priority={value} is out of range: it must lie between {-PRIORITY_LIMIT} and {PRIORITY_LIMIT}",
+            metadata={"field": "priority", "value": str(value)},
+        )
+    return value
 
 
 def _phase(value: str) -> Phase:

@@ -99,7 +99,10 @@ class Reconciler:
             self._wake.clear()
 
     def tick(self) -> None:
-        """Advance every active job by what can be done now. An error of one job does not hold up the others."""
+        """Advance every active job by what can be done now: the highest priority first, then the oldest.
+
+        An error of one job does not hold up the others.
+        """
         active: list[Job] = []
         for job_id in list(self._jobs.active_ids()):
             try:
@@ -113,7 +116,7 @@ class Reconciler:
             if job.kind in self._kinds:
                 active.append(job)
         taken = Counter(self._kinds[job.kind].slot for job in active if job.phase in ("launching", "running"))
-        for job in sorted(active, key=lambda job: (job.created_at, job.id)):
+        for job in sorted(active, key=lambda job: (-job.priority, job.created_at, job.id)):
             with log_context(job_id=job.id):
                 try:
                     self._advance(job, taken)

@@ -33,7 +33,14 @@ class JobStore:
         self._clock = clock
 
     def submit(
-        self, *, job_id: str, kind: str, service: str, request: Mapping[str, Any], consumed_event: str = ""
+        self,
+        *,
+        job_id: str,
+        kind: str,
+        service: str,
+        request: Mapping[str, Any],
+        consumed_event: str = "",
+        priority: int = 0,
     ) -> tuple[Job, bool]:
         """Create a queued job, or return the one that has this id; the flag says whether it is new.
 
@@ -54,6 +61,7 @@ class JobStore:
             created_at=now,
             updated_at=now,
             seen=(consumed_event,) if consumed_event else (),
+            priority=priority,
         )
         if existing := self.find(job_id):
             return self._same_request(existing, job), False
@@ -66,24 +74,37 @@ class JobStore:
         return job, True
 
     def submit_by_content(
-        self, *, kind: str, service: str, request: Mapping[str, Any], request_id: str = ""
+        self, *, kind: str, service: str, request: Mapping[str, Any], request_id: str = "", priority: int = 0
     ) -> tuple[Job, bool]:
         """Submit a job whose id follows from what it does: an equal request joins the job that is under way or done.
 
         A job that failed or was cancelled is not joined, and a new one is made, unless it carries the same
-        `request_id`: then the caller repeats a request it already had this answer to.
+        `request_id`: then the caller repeats a request it already had this answer to. A queued job that is joined with
+        a higher priority takes that priority.
         """
         for generation in range(MAX_RESUBMISSIONS):
             job_id = derived_uuid(kind, canonical_json(request).decode(), generation)
             existing = self.find(job_id)
             if existing is None:
                 return self.submit(
-                    job_id=job_id, kind=kind, service=service, request={**request, "request_id": request_id}
+                    job_id=job_id,
+                    kind=kind,
+                    service=service,
+                    request={**request, "request_id": request_id},
+                    priority=priority,
                 )
             ended_badly = existing.phase in ("failed", "cancelled")
             if not ended_badly or (request_id and existing.request.get("request_id") == request_id):
-                return existing, False
+                return self._raised(existing, priority), False
         raise InvalidInput(f"this {kind} request has failed {MAX_RESUBMISSIONS} times; change it before trying again")
+
+    def _raised(self, job: Job, priority: int) -> Job:
+        def step(current: Job) -> Job | None:
+            if current.phase != "queued" or current.priority >= priority:
+                return None
+            return self.step(current, priority=priority)
+
+        return job if job.phase != "queued" or job.priority >= priority else self.change(job.id, step)
 
     def find(self, job_id: str) -> Job | None:
         """The job, or None. DataLoss when its object is corrupt."""

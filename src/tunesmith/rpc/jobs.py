@@ -50,6 +50,7 @@ def job_message(job: Job, progress: Progress | None) -> jobs_pb2.Job:
         create_time=to_timestamp(job.created_at),
         update_time=to_timestamp(job.updated_at),
         cancel_requested=job.cancel_requested,
+        priority=job.priority,
     )
     if progress is not None:
         message.progress.CopyFrom(

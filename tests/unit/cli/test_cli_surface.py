@@ -36,7 +36,7 @@ SURFACE = {
     "collect RECIPE": [*SOURCE, "--detach"],
     "caption RECIPE COLLECTION": ["--captioner", "--detach"],
     "curate RECIPE": ["--collection", "--detach", "--set"],
-    "tune RECIPE [DATASET]": ["--base-model", "--detach", "--set", "--then"],
+    "tune RECIPE [DATASET]": ["--base-model", "--detach", "--priority", "--set", "--then"],
     "judge RECIPE RUN": ["--detach", "--promote"],
     "promote RECIPE VERSION": ["--expect"],
     "rollback RECIPE": ["--expect"],

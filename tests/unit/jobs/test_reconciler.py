@@ -261,3 +261,61 @@ def test_jobs_of_other_services_are_left_alone(workshop):
     workshop.reconciler.tick()
 
     assert workshop.jobs.get("j1").phase == "queued"
+
+
+def queue(workshop, job_id, priority=0, kind="tune") -> None:
+    workshop.jobs.submit(job_id=job_id, kind=kind, service="trainer", request={}, priority=priority)
+    workshop.clock.advance(1)
+
+
+def test_of_the_jobs_that_wait_for_a_slot_the_highest_priority_goes_first_and_then_the_oldest(workshop):
+    for job_id, priority in (("first", 0), ("low", -1), ("second", 0), ("urgent", 5)):
+        queue(workshop, job_id, priority)
+
+    launched = []
+    for _ in range(4):
+        workshop.reconciler.tick()
+        launched = workshop.launcher.launched
+        finish(workshop, launched[-1].split("-")[1])
+
+    assert launched == ["tune-urgent-1", "tune-first-1", "tune-second-1", "tune-low-1"]
+
+
+def test_a_higher_priority_does_not_push_out_what_runs(workshop):
+    queue(workshop, "running")
+    workshop.reconciler.tick()
+    queue(workshop, "urgent", 100)
+
+    workshop.reconciler.tick()
+
+    assert workshop.launcher.launched == ["tune-running-1"]
+    assert workshop.launcher.stopped == []
+
+
+def test_a_job_that_fails_does_not_stop_the_queue(workshop):
+    queue(workshop, "bad", 1)
+    queue(workshop, "good")
+    workshop.reconciler.tick()
+    finish(workshop, "bad", phase="failed", result=None)
+
+    workshop.reconciler.tick()
+
+    assert workshop.launcher.launched == ["tune-bad-1", "tune-good-1"]
+
+
+def test_joining_a_queued_job_with_a_higher_priority_raises_it_and_a_lower_one_does_not(workshop):
+    def ask(priority: int) -> Job:
+        return workshop.jobs.submit_by_content(kind="tune", service="trainer", request={"a": 1}, priority=priority)[0]
+
+    first = ask(1)
+
+    assert ask(7).priority == 7
+    assert ask(2).priority == 7
+    assert ask(2).id == first.id
+
+
+def test_a_job_of_an_older_version_has_no_priority(workshop):
+    row = submit(workshop).to_json()
+    del row["priority"]
+
+    assert Job.from_json(row, key="k").priority == 0

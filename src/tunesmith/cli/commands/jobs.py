@@ -37,10 +37,17 @@ def list_jobs(options: Globals, active: bool, kind: str, limit: int) -> None:
         request = jobs_pb2.ListJobsRequest(kind=kind, active_only=active)
         found: list[jobs_pb2.Job] = connection.pages(connection.jobs.ListJobs, request, "jobs", limit=limit)
     rows = [
-        [job.id, job.kind, phase_name(job), progress_text(job.progress) or job.error.reason, ago(job.create_time)]
+        [
+            job.id,
+            job.kind,
+            phase_name(job),
+            job.priority,
+            progress_text(job.progress) or job.error.reason,
+            ago(job.create_time),
+        ]
         for job in found
     ]
-    out.result({"jobs": found}, table("", ["job", "kind", "phase", "progress", "created"], rows))
+    out.result({"jobs": found}, table("", ["job", "kind", "phase", "priority", "progress", "created"], rows))
 
 
 @jobs.command("show")
@@ -62,6 +69,7 @@ def show_job(options: Globals, job_id: str) -> None:
                 "service": job.service,
                 "phase": phase_name(job) + (", asked to stop" if job.cancel_requested else ""),
                 "attempt": job.attempt,
+                "priority": job.priority,
                 "progress": progress_text(job.progress),
                 "created": ago(job.create_time),
                 "changed": ago(job.update_time),

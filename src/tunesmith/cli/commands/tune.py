@@ -8,7 +8,15 @@ from typing import Literal
 import click
 
 from tunesmith.cli.connection import connect
-from tunesmith.cli.options import Globals, detach_option, global_options, recipe_argument, set_option, setting_values
+from tunesmith.cli.options import (
+    Globals,
+    detach_option,
+    global_options,
+    priority_option,
+    recipe_argument,
+    set_option,
+    setting_values,
+)
 from tunesmith.cli.render import Output
 from tunesmith.cli.steps import (
     detached,
@@ -42,6 +50,7 @@ FOLLOW_UPS = {
     show_default=True,
     help="What follows; promote: when every gate passes.",
 )
+@priority_option
 @detach_option
 @global_options()
 @click.pass_obj
@@ -52,6 +61,7 @@ def tune(
     base_model: str,
     settings: tuple[str, ...],
     then: Literal["none", "judge", "promote"],
+    priority: int,
     detach: bool,
 ) -> int:
     """Tune an adapter for RECIPE on DATASET (the newest one by default).
@@ -67,6 +77,7 @@ def tune(
             base_model=base_model,
             follow_up=FOLLOW_UPS[then],
             request_id=str(uuid.uuid4()),
+            priority=priority,
         )
         request.settings.update(values)
         submitted = submit(connection, connection.trainer.StartRun, request)

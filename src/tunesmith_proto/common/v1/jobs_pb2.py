@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tunesmith_proto/common/v1/jobs.proto\x12\x19tunesmith_proto.common.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n\x08Progress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12?\n\x06values\x18\x06 \x03(\x0b\x32/.tunesmith_proto.common.v1.Progress.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xaf\x01\n\x08JobError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x43\n\x08metadata\x18\x04 \x03(\x0b\x32\x31.tunesmith_proto.common.v1.JobError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaf\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x32\n\x05phase\x18\x04 \x01(\x0e\x32#.tunesmith_proto.common.v1.JobPhase\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x35\n\x08progress\x18\x06 \x01(\x0b\x32#.tunesmith_proto.common.v1.Progress\x12(\n\x07request\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\'\n\x06result\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x05\x65rror\x18\t \x01(\x0b\x32#.tunesmith_proto.common.v1.JobError\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63\x61ncel_requested\x18\x0c \x01(\x08\"J\n\x0bJobMetadata\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.tunesmith_proto.common.v1.Job\x12\x0e\n\x06reused\x18\x02 \x01(\x08\"[\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x13\n\x0b\x61\x63tive_only\x18\x04 \x01(\x08\"Y\n\x10ListJobsResponse\x12,\n\x04jobs\x18\x01 \x03(\x0b\x32\x1e.tunesmith_proto.common.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"=\n\x0eGetJobResponse\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.tunesmith_proto.common.v1.Job\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"?\n\x10WatchJobResponse\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.tunesmith_proto.common.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"@\n\x11\x43\x61ncelJobResponse\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.tunesmith_proto.common.v1.Job*\xb3\x01\n\x08JobPhase\x12\x19\n\x15JOB_PHASE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_PHASE_QUEUED\x10\x01\x12\x17\n\x13JOB_PHASE_LAUNCHING\x10\x02\x12\x15\n\x11JOB_PHASE_RUNNING\x10\x03\x12\x17\n\x13JOB_PHASE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_PHASE_FAILED\x10\x05\x12\x17\n\x13JOB_PHASE_CANCELLED\x10\x06\x32\x9f\x03\n\nJobService\x12\x63\n\x08ListJobs\x12*.tunesmith_proto.common.v1.ListJobsRequest\x1a+.tunesmith_proto.common.v1.ListJobsResponse\x12]\n\x06GetJob\x12(.tunesmith_proto.common.v1.GetJobRequest\x1a).tunesmith_proto.common.v1.GetJobResponse\x12\x65\n\x08WatchJob\x12*.tunesmith_proto.common.v1.WatchJobRequest\x1a+.tunesmith_proto.common.v1.WatchJobResponse0\x01\x12\x66\n\tCancelJob\x12+.tunesmith_proto.common.v1.CancelJobRequest\x1a,.tunesmith_proto.common.v1.CancelJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tunesmith_proto/common/v1/jobs.proto\x12\x19tunesmith_proto.common.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n\x08Progress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12?\n\x06values\x18\x06 \x03(\x0b\x32/.tunesmith_proto.common.v1.Progress.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xaf\x01\n\x08JobError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x43\n\x08metadata\x18\x04 \x03(\x0b\x32\x31.tunesmith_proto.common.v1.JobError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc1\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x32\n\x05phase\x18\x04 \x01(\x0e\x32#.tunesmith_proto.common.v1.JobPhase\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x35\n\x08progress\x18\x06 \x01(\x0b\x32#.tunesmith_proto.common.v1.Progress\x12(\n\x07request\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\'\n\x06result\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x05\x65rror\x18\t \x01(\x0b\x32#.tunesmith_proto.common.v1.JobError\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63\x61ncel_requested\x18\x0c \x01(\x08\x12\x10\n\x08priority\x18\r \x01(\x05\"J\n\x0bJobMetadata\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.tunesmith_proto.common.v1.Job\x12\x0e\n\x06reused\x18\x02 \x01(\x08\"[\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x13\n\x0b\x61\x63tive_only\x18\x04 \x01(\x08\"Y\n\x10ListJobsResponse\x12,\n\x04jobs\x18\x01 \x03(\x0b\x32\x1e.tunesmith_proto.common.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"=\n\x0eGetJobResponse\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.tunesmith_proto.common.v1.Job\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"?\n\x10WatchJobResponse\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.tunesmith_proto.common.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"@\n\x11\x43\x61ncelJobResponse\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.tunesmith_proto.common.v1.Job*\xb3\x01\n\x08JobPhase\x12\x19\n\x15JOB_PHASE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_PHASE_QUEUED\x10\x01\x12\x17\n\x13JOB_PHASE_LAUNCHING\x10\x02\x12\x15\n\x11JOB_PHASE_RUNNING\x10\x03\x12\x17\n\x13JOB_PHASE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_PHASE_FAILED\x10\x05\x12\x17\n\x13JOB_PHASE_CANCELLED\x10\x06\x32\x9f\x03\n\nJobService\x12\x63\n\x08ListJobs\x12*.tunesmith_proto.common.v1.ListJobsRequest\x1a+.tunesmith_proto.common.v1.ListJobsResponse\x12]\n\x06GetJob\x12(.tunesmith_proto.common.v1.GetJobRequest\x1a).tunesmith_proto.common.v1.GetJobResponse\x12\x65\n\x08WatchJob\x12*.tunesmith_proto.common.v1.WatchJobRequest\x1a+.tunesmith_proto.common.v1.WatchJobResponse0\x01\x12\x66\n\tCancelJob\x12+.tunesmith_proto.common.v1.CancelJobRequest\x1a,.tunesmith_proto.common.v1.CancelJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRESS_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_JOBERROR_METADATAENTRY']._loaded_options = None
   _globals['_JOBERROR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_JOBPHASE']._serialized_start=1501
-  _globals['_JOBPHASE']._serialized_end=1680
+  _globals['_JOBPHASE']._serialized_start=1519
+  _globals['_JOBPHASE']._serialized_end=1698
   _globals['_PROGRESS']._serialized_start=131
   _globals['_PROGRESS']._serialized_end=328
   _globals['_PROGRESS_VALUESENTRY']._serialized_start=283
@@ -48,25 +48,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBERROR_METADATAENTRY']._serialized_start=459
   _globals['_JOBERROR_METADATAENTRY']._serialized_end=506
   _globals['_JOB']._serialized_start=509
-  _globals['_JOB']._serialized_end=940
-  _globals['_JOBMETADATA']._serialized_start=942
-  _globals['_JOBMETADATA']._serialized_end=1016
-  _globals['_LISTJOBSREQUEST']._serialized_start=1018
-  _globals['_LISTJOBSREQUEST']._serialized_end=1109
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1111
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1200
-  _globals['_GETJOBREQUEST']._serialized_start=1202
-  _globals['_GETJOBREQUEST']._serialized_end=1233
-  _globals['_GETJOBRESPONSE']._serialized_start=1235
-  _globals['_GETJOBRESPONSE']._serialized_end=1296
-  _globals['_WATCHJOBREQUEST']._serialized_start=1298
-  _globals['_WATCHJOBREQUEST']._serialized_end=1331
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1333
-  _globals['_WATCHJOBRESPONSE']._serialized_end=1396
-  _globals['_CANCELJOBREQUEST']._serialized_start=1398
-  _globals['_CANCELJOBREQUEST']._serialized_end=1432
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1434
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1498
-  _globals['_JOBSERVICE']._serialized_start=1683
-  _globals['_JOBSERVICE']._serialized_end=2098
+  _globals['_JOB']._serialized_end=958
+  _globals['_JOBMETADATA']._serialized_start=960
+  _globals['_JOBMETADATA']._serialized_end=1034
+  _globals['_LISTJOBSREQUEST']._serialized_start=1036
+  _globals['_LISTJOBSREQUEST']._serialized_end=1127
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1129
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1218
+  _globals['_GETJOBREQUEST']._serialized_start=1220
+  _globals['_GETJOBREQUEST']._serialized_end=1251
+  _globals['_GETJOBRESPONSE']._serialized_start=1253
+  _globals['_GETJOBRESPONSE']._serialized_end=1314
+  _globals['_WATCHJOBREQUEST']._serialized_start=1316
+  _globals['_WATCHJOBREQUEST']._serialized_end=1349
+  _globals['_WATCHJOBRESPONSE']._serialized_start=1351
+  _globals['_WATCHJOBRESPONSE']._serialized_end=1414
+  _globals['_CANCELJOBREQUEST']._serialized_start=1416
+  _globals['_CANCELJOBREQUEST']._serialized_end=1450
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1452
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1516
+  _globals['_JOBSERVICE']._serialized_start=1701
+  _globals['_JOBSERVICE']._serialized_end=2116
 # @@protoc_insertion_point(module_scope)

@@ -70,16 +70,18 @@ class ListRecipesResponse(_message.Message):
     def __init__(self, recipes: _Optional[_Iterable[_Union[Recipe, _Mapping]]] = ...) -> None: ...
 
 class BuildDatasetRequest(_message.Message):
-    __slots__ = ("recipe", "collection_ids", "settings", "request_id")
+    __slots__ = ("recipe", "collection_ids", "settings", "request_id", "priority")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_IDS_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     recipe: str
     collection_ids: _containers.RepeatedScalarFieldContainer[str]
     settings: _struct_pb2.Struct
     request_id: str
-    def __init__(self, recipe: _Optional[str] = ..., collection_ids: _Optional[_Iterable[str]] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    priority: int
+    def __init__(self, recipe: _Optional[str] = ..., collection_ids: _Optional[_Iterable[str]] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., request_id: _Optional[str] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class Distribution(_message.Message):
     __slots__ = ("counts",)
@@ -181,20 +183,22 @@ class ListDatasetsResponse(_message.Message):
     def __init__(self, datasets: _Optional[_Iterable[_Union[Dataset, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class StartRunRequest(_message.Message):
-    __slots__ = ("recipe", "dataset_id", "base_model", "settings", "follow_up", "request_id")
+    __slots__ = ("recipe", "dataset_id", "base_model", "settings", "follow_up", "request_id", "priority")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     DATASET_ID_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_UP_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     recipe: str
     dataset_id: str
     base_model: str
     settings: _struct_pb2.Struct
     follow_up: FollowUp
     request_id: str
-    def __init__(self, recipe: _Optional[str] = ..., dataset_id: _Optional[str] = ..., base_model: _Optional[str] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., follow_up: _Optional[_Union[FollowUp, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    priority: int
+    def __init__(self, recipe: _Optional[str] = ..., dataset_id: _Optional[str] = ..., base_model: _Optional[str] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., follow_up: _Optional[_Union[FollowUp, str]] = ..., request_id: _Optional[str] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("id", "recipe", "dataset_id", "base_model", "base_fingerprint", "settings", "adapter_hash", "num_steps", "stopped_early", "num_rows_dropped", "train_loss", "validation_loss", "create_time", "reused", "judge_job_id")
@@ -263,13 +267,15 @@ class ListRunsResponse(_message.Message):
     def __init__(self, runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class JudgeRunRequest(_message.Message):
-    __slots__ = ("recipe", "run_id", "promote", "request_id")
+    __slots__ = ("recipe", "run_id", "promote", "request_id", "priority")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PROMOTE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     recipe: str
     run_id: str
     promote: bool
     request_id: str
-    def __init__(self, recipe: _Optional[str] = ..., run_id: _Optional[str] = ..., promote: bool = ..., request_id: _Optional[str] = ...) -> None: ...
+    priority: int
+    def __init__(self, recipe: _Optional[str] = ..., run_id: _Optional[str] = ..., promote: bool = ..., request_id: _Optional[str] = ..., priority: _Optional[int] = ...) -> None: ...
