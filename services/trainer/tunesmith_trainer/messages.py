@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.domain.datasets import Dataset
-from tunesmith.domain.models import Champion, ModelVersion, Report
+from tunesmith.domain.models import MAX_PROMPT_CHARS, Champion, ModelVersion, Report
 from tunesmith.domain.runs import Run
 from tunesmith.recipes.base import Recipe
 from tunesmith.rpc.convert import to_struct, to_timestamp
@@ -23,6 +23,7 @@ def recipe_message(recipe: Recipe) -> trainer_pb2.Recipe:
         default_base_model=recipe.default_base_model,
         training_defaults=to_struct(recipe.training.to_json()),
         curation_defaults=to_struct(recipe.curation.to_json()),
+        needs=recipe.needs,
         gates=[
             trainer_pb2.GateRule(
                 name=gate.name,
@@ -125,6 +126,7 @@ def report_message(report: Report) -> models_pb2.Report:
         ],
         passed=report.passed,
         create_time=to_timestamp(report.created_at),
+        prompts=[prompt for prompt in report.prompts if len(prompt) < MAX_PROMPT_CHARS],
     )
 
 

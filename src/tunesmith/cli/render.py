@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.domain.ids import canonical_json
+from tunesmith.recipes.chat import user_text
 from tunesmith_proto.common.v1 import jobs_pb2
 from tunesmith_proto.generator.v1 import generator_pb2
 from tunesmith_proto.trainer.v1 import models_pb2
@@ -275,14 +276,16 @@ def refusal_lines(report: models_pb2.Report) -> list[str]:
 
 
 def answers_table(title: str, answers: Sequence[generator_pb2.Answer]) -> RenderableType:
-    """Answers as a numbered list with their seeds, and a remark on those that are known or out of format."""
-    rows = [[n, seed_text(answer), answer.text, remark(answer)] for n, answer in enumerate(answers, 1)]
-    columns = ["no.", "seed", "answer"]
-    if not any(row[3] for row in rows):
-        rows = [row[:3] for row in rows]
-    else:
-        columns.append("remark")
-    return table(title, columns, rows)
+    """Answers as a numbered list with their seeds, what a chat asked, and a remark on those known or out of format."""
+    columns = {
+        "no.": [str(n) for n in range(1, len(answers) + 1)],
+        "seed": [seed_text(answer) for answer in answers],
+        "asked": [user_text(answer.prompt) for answer in answers],
+        "answer": [answer.text for answer in answers],
+        "remark": [remark(answer) for answer in answers],
+    }
+    shown = [name for name, cells in columns.items() if any(cells) or name == "answer"]
+    return table(title, shown, zip(*(columns[name] for name in shown), strict=True))
 
 
 def seed_text(answer: generator_pb2.Answer) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tunesmith.domain.ids import canonical_json, sha256_hex
 
 FOLDER = "run-sessions"
-STEPS = ("collect", "curate", "tune", "judge")
+STEPS = ("collect", "derive", "curate", "tune", "judge")
 
 
 @dataclass(frozen=True, slots=True)

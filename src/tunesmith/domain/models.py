@@ -9,6 +9,9 @@ from typing import Any, Literal
 Subject = Literal["base", "candidate", "champion"]
 Unit = Literal["share", "ratio", "bits", "characters", "count"]
 
+MAX_PROMPT_CHARS = 4_000
+"""Of one prompt in a report: a longer one is cut there."""
+
 
 @dataclass(frozen=True, slots=True)
 class MetricInfo:

@@ -130,6 +130,12 @@ class Recipe(ABC):
     def identity(self, answer: str) -> str:
         """The normal form of an answer: two answers with one identity are the same answer."""
 
+    def duplicate_key(self, example: Example) -> str:
+        """What curation compares examples by: equal keys are duplicates, similar ones near-twins, and the key decides
+        the split. The answer's identity, unless many prompts rightly share an answer.
+        """
+        return self.identity(example.answer)
+
     @abstractmethod
     def attributes(self, answer: str) -> Mapping[str, Sequence[str]]:
         """What an answer counts under in distributions and skew measures: attribute -> values (`word` -> its words)."""

@@ -39,6 +39,11 @@ def assistant_text(text: str) -> str:
     return written.removesuffix(END_OF_TURN)
 
 
+def user_text(prompt: str) -> str:
+    """What the user said last in a rendered prompt; empty for a text that is none."""
+    return prompt.rpartition(f"{_START}user\n")[2].partition(END_OF_TURN)[0] if _START in prompt else ""
+
+
 def _clean(text: str) -> str:
     # Repeated, because removing a mark can make a new one of what stood around it.
     while _MARKS.search(text):

@@ -64,6 +64,8 @@ class FakeServices:
         self.health = health_pb2.HealthCheckResponse.SERVING
         self.champion = NEW
         self.has_datasets = True
+        self.needs = ""
+        """What the recipe says that it needs."""
         self.results: dict[str, Message] = {
             "collect": scraper_pb2.Collection(
                 id="co-1", recipe="micro_genre", num_records=1950, licences={"CC0-1.0": 1950}, create_time=moment()
@@ -262,7 +264,10 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServiceServicer):
     def ListRecipes(self, request: Any, context: Any) -> Any:
         self.fake.enter(request, context)
         recipe = trainer_pb2.Recipe(
-            name="micro_genre", title="Invent micro-genre names", default_source="sample:genres"
+            name="micro_genre",
+            title="Invent micro-genre names",
+            default_source="sample:genres",
+            needs=self.fake.needs,
         )
         recipe.training_defaults.update({"epochs": 3, "adapter_size": 16, "seed": 42})
         recipe.curation_defaults.update({"max_word_share": 0, "seed": 42})

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fake_services import moment
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
 
-from tunesmith.cli.render import ago, clean, plain, progress_text
+from tunesmith.cli.render import ago, answers_table, clean, plain, progress_text
+from tunesmith.recipes.chat import chat_prompt
 from tunesmith_proto.common.v1 import jobs_pb2
 from tunesmith_proto.generator.v1 import generator_pb2
 from tunesmith_proto.trainer.v1 import models_pb2, trainer_pb2
@@ -78,3 +80,15 @@ def test_control_characters_are_replaced_and_other_text_is_kept() -> None:
 
 def test_progress_of_an_unknown_total_shows_what_is_done() -> None:
     assert progress_text(jobs_pb2.Progress(stage="fetch", done=7, unit="records")) == "fetch  7 records"
+
+
+def test_answers_of_a_chat_stand_beside_what_was_asked() -> None:
+    console = Console(width=100)
+    answer = generator_pb2.Answer(text="calm, 80 bpm", valid=True, prompt=chat_prompt("You tag.", "A dark lake."))
+
+    with console.capture() as capture:
+        console.print(answers_table("", [answer]))
+
+    heading, row = capture.get().splitlines()
+    assert heading.split()[-2:] == ["asked", "answer"]
+    assert row.rstrip().endswith("A dark lake.  calm, 80 bpm")

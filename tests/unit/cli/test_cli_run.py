@@ -17,6 +17,7 @@ from command_results import Tunesmith
 from fake_services import NEW, OLD, REFUSED, FakeServices, status
 from google.rpc import code_pb2
 
+from tunesmith_proto.captioner.v1 import captioner_pb2
 from tunesmith_proto.common.v1 import jobs_pb2
 from tunesmith_proto.generator.v1 import generator_pb2
 from tunesmith_proto.scraper.v1 import scraper_pb2
@@ -89,6 +90,58 @@ def test_a_run_goes_from_source_to_champion_and_answers(tunesmith: Tunesmith, fa
     assert (started.dataset_id, started.follow_up) == ("ds-1", trainer_pb2.FOLLOW_UP_PROMOTE)
     assert {request.model for request in fake.of(generator_pb2.GenerateRequest)} == {NEW}
     assert sessions(data) == []
+
+
+def test_what_a_recipe_needs_is_added_between_collecting_and_curating(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.needs = "captions"
+
+    ended = tunesmith("run", "micro_genre", "--samples", "0")
+
+    assert "captioned: collection co-2, 23 of 25 records of co-1 (lp-music-caps 1)" in ended.out
+    assert [request.collection_id for request in fake.of(captioner_pb2.CaptionClipsRequest)] == ["co-1"]
+    assert fake.of(trainer_pb2.BuildDatasetRequest)[0].collection_ids == ["co-2"]
+
+
+def test_captions_that_are_there_are_said_to_be_reused(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.needs = "captions"
+    fake.ready.add("caption")
+
+    ended = tunesmith("run", "micro_genre", "--samples", "0")
+
+    assert "reused: collection co-2 captioned just now" in ended.out
+
+
+def test_an_interrupted_captioning_is_continued_under_its_request_id(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.needs = "captions"
+    fake.failures["CaptionClips"] = [status(code_pb2.UNAVAILABLE, "store does not answer", "UNAVAILABLE")] * 4
+
+    first = tunesmith("run", "micro_genre", "--samples", "0")
+    second = tunesmith("run", "micro_genre", "--samples", "0")
+
+    assert (first.code, second.code) == (69, 0)
+    asked = [request.request_id for request in fake.of(captioner_pb2.CaptionClipsRequest)]
+    assert len(asked) > 1
+    assert len(set(asked)) == 1
+
+
+def test_a_need_that_the_client_does_not_know_is_refused_by_name(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.needs = "odours"
+
+    ended = tunesmith("run", "micro_genre")
+
+    assert ended.code == 1
+    assert "needs odours" in ended.err
+
+
+def test_a_recipe_without_seeds_is_asked_its_held_out_prompts_at_the_end(
+    tunesmith: Tunesmith, fake: FakeServices
+) -> None:
+    fake.report.prompts.extend(["a calm lake", "a fast train"])
+
+    tunesmith("run", "micro_genre", "--samples", "2")
+
+    asked = [(request.prompt, request.parameters.seed) for request in fake.of(generator_pb2.GenerateRequest)]
+    assert sorted(asked) == [("a calm lake", 1), ("a fast train", 2)]
 
 
 def test_answers_that_come_twice_are_replaced_by_those_of_further_seeds(tunesmith: Tunesmith) -> None:

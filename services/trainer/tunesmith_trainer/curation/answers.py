@@ -45,7 +45,7 @@ class Answers:
         if not sighting.is_first:
             return
         self._records.append(usable.row.line)
-        self.folds.append(folded(usable.example.answer).encode())
+        self.folds.append(folded(usable.identity).encode())
         self.buckets.append(SPLITS.index(split_bucket(usable.identity)))
         digest = blake2b(usable.identity.encode(), digest_size=8, key=self._key[:64]).digest()
         self.ranks.append(int.from_bytes(digest, "big"))

@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Usable:
-    """A row that the recipe made an example of; `identity` is what its answer counts as."""
+    """A row that the recipe made an example of; `identity` is what it counts as."""
 
     row: Row
     example: Example
@@ -99,7 +99,7 @@ def usable_rows(rows: Iterable[Row], recipe: Recipe, drops: Drops) -> Iterator[U
         if isinstance(example, Dropped):
             drops.add(example)
         else:
-            yield Usable(row, example, recipe.identity(example.answer))
+            yield Usable(row, example, recipe.duplicate_key(example))
 
 
 def sightings(rows: Iterable[Usable], drops: Drops) -> Iterator[Sighting]:

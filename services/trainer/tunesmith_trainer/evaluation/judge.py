@@ -11,7 +11,7 @@ from tunesmith.domain.errors import Interrupted, Unsupported
 from tunesmith.domain.examples import Example
 from tunesmith.domain.ids import content_id
 from tunesmith.domain.jobs import Progress, ProgressReporter
-from tunesmith.domain.models import Measure, Report, Subject
+from tunesmith.domain.models import MAX_PROMPT_CHARS, Measure, Report, Subject
 from tunesmith.domain.runs import Run
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.recipes.base import Against, Answered, Recipe
@@ -38,9 +38,6 @@ FIRST_SEED = 10_000
 
 MAX_KEPT_SAMPLES = 500
 """Answers that a report keeps of each subject."""
-
-MAX_PROMPT_CHARS = 1_000
-"""Of one prompt in a report."""
 
 MAX_VALUES = 100
 """Values an attribute of a distribution has at most, the commonest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import RenderableType
 from tunesmith.cli.asking import answers
 from tunesmith.cli.connection import Connection
 from tunesmith.cli.hosting import force_on_next_interrupt, running_or_own
+from tunesmith.cli.needs import derivation
 from tunesmith.cli.options import (
     Globals,
     global_options,
@@ -81,6 +83,8 @@ class Made:
     """What a run came to."""
 
     collection: Result[scraper_pb2.Collection]
+    derived: Result[Message] | None
+    """The same records with what the recipe needs; None for a recipe that needs nothing."""
     dataset: Result[trainer_pb2.Dataset]
     run: Result[trainer_pb2.Run]
     model: models_pb2.ModelVersion
@@ -150,7 +154,7 @@ def run(
 
 
 def _make(connection: Connection, out: Output, chain: Chain) -> Made:
-    """Collect, curate, tune, judge, and ask the champion."""
+    """Collect, add what the recipe needs, curate, tune, judge, and ask the champion."""
     known = recipe_of(connection, chain.recipe)
     training, curation = sort_settings(
         chain.settings, training=list(known.training_defaults), curation=list(known.curation_defaults)
@@ -165,9 +169,14 @@ def _make(connection: Connection, out: Output, chain: Chain) -> Made:
     collection = _step(connection, out, chain, connection.scraper.Collect, collect, scraper_pb2.Collection)
     out.show(collected_line(collection))
 
-    curate = trainer_pb2.BuildDatasetRequest(
-        recipe=chain.recipe, collection_ids=[collection.message.id], request_id=ids["curate"]
-    )
+    to_curate = collection.message.id
+    derived: Result[Message] | None = None
+    if derive := derivation(connection, known, to_curate, request_id=ids["derive"]):
+        derived = _step(connection, out, chain, derive.method, derive.request, derive.kind)
+        out.show(derive.line(derived))
+        to_curate = _id_of(derived.message)
+
+    curate = trainer_pb2.BuildDatasetRequest(recipe=chain.recipe, collection_ids=[to_curate], request_id=ids["curate"])
     curate.settings.update(curation)
     dataset = _step(connection, out, chain, connection.trainer.BuildDataset, curate, trainer_pb2.Dataset)
     out.show(curated_line(dataset))
@@ -192,9 +201,8 @@ def _make(connection: Connection, out: Output, chain: Chain) -> Made:
     page = chain.data / REPORTS_FOLDER / f"{model.id}.html"
     write_atomically(page, report_page(connection, chain.recipe, model.id))
     champion = champion_of(connection, chain.recipe)
-    return Made(
-        collection, dataset, tuned, model, report, page, champion, _ask(connection, chain, champion) if champion else ()
-    )
+    said = _ask(connection, chain, champion, report.prompts) if champion else ()
+    return Made(collection, derived, dataset, tuned, model, report, page, champion, said)
 
 
 def _step(
@@ -203,17 +211,28 @@ def _step(
     submitted = submit(connection, method, request)
     chain.current_job = submitted.job.id
     result = result_of(connection, out, submitted, kind)
-    chain.saved.append(f"{kind.DESCRIPTOR.name.lower()} {getattr(result.message, 'id', '')}")
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.DESCRIPTOR.name).lower()
+    chain.saved.append(f"{words} {_id_of(result.message)}")
     chain.current_job = ""
     return result
 
 
-def _ask(connection: Connection, chain: Chain, model: str) -> list[generator_pb2.Answer]:
-    """The answers at the end, with seeds from 1: every run that ends with the same model shows the same."""
+def _id_of(message: Message) -> str:
+    return str(getattr(message, "id", ""))
+
+
+def _ask(connection: Connection, chain: Chain, model: str, prompts: Sequence[str]) -> list[generator_pb2.Answer]:
+    """The answers at the end, with seeds from 1: every run that ends with the same model shows the same.
+
+    A recipe that does not make its prompts from seeds is asked the held-out `prompts` of its report, in turn.
+    """
 
     def question(seed: int) -> generator_pb2.GenerateRequest:
         return generator_pb2.GenerateRequest(
-            recipe=chain.recipe, parameters=generator_pb2.GenerationParameters(seed=seed), model=model
+            recipe=chain.recipe,
+            prompt=prompts[(seed - 1) % len(prompts)] if prompts else "",
+            parameters=generator_pb2.GenerationParameters(seed=seed),
+            model=model,
         )
 
     return answers(connection, question, start=1, count=chain.num_samples)
@@ -247,6 +266,7 @@ def _document(chain: Chain, made: Made) -> Mapping[str, Any]:
         "run": made.run.message,
         "model": made.model,
         "reused": {"collection": made.collection.reused, "dataset": made.dataset.reused, "run": made.run.reused},
+        **({"derived": made.derived.message} if made.derived else {}),
         "report": made.report,
         "report_page": str(made.page),
         "answers": made.answers,

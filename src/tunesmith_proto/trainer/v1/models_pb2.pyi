@@ -59,7 +59,7 @@ class Samples(_message.Message):
     def __init__(self, texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("id", "recipe", "run_id", "dataset_id", "model_version", "champion_version", "metrics", "anchors", "samples", "gates", "passed", "create_time")
+    __slots__ = ("id", "recipe", "run_id", "dataset_id", "model_version", "champion_version", "metrics", "anchors", "samples", "gates", "passed", "create_time", "prompts")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,7 @@ class Report(_message.Message):
     GATES_FIELD_NUMBER: _ClassVar[int]
     PASSED_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     recipe: str
     run_id: str
@@ -105,7 +106,8 @@ class Report(_message.Message):
     gates: _containers.RepeatedCompositeFieldContainer[GateResult]
     passed: bool
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., recipe: _Optional[str] = ..., run_id: _Optional[str] = ..., dataset_id: _Optional[str] = ..., model_version: _Optional[str] = ..., champion_version: _Optional[str] = ..., metrics: _Optional[_Mapping[str, Measures]] = ..., anchors: _Optional[_Mapping[str, float]] = ..., samples: _Optional[_Mapping[str, Samples]] = ..., gates: _Optional[_Iterable[_Union[GateResult, _Mapping]]] = ..., passed: bool = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    prompts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., recipe: _Optional[str] = ..., run_id: _Optional[str] = ..., dataset_id: _Optional[str] = ..., model_version: _Optional[str] = ..., champion_version: _Optional[str] = ..., metrics: _Optional[_Mapping[str, Measures]] = ..., anchors: _Optional[_Mapping[str, float]] = ..., samples: _Optional[_Mapping[str, Samples]] = ..., gates: _Optional[_Iterable[_Union[GateResult, _Mapping]]] = ..., passed: bool = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., prompts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
     __slots__ = ("id", "recipe", "run_id", "dataset_id", "base_model", "base_fingerprint", "adapter_hash", "report_id", "passed", "champion", "create_time")

@@ -40,7 +40,7 @@ class GateRule(_message.Message):
     def __init__(self, name: _Optional[str] = ..., metric: _Optional[str] = ..., comparison: _Optional[str] = ..., limit: _Optional[float] = ..., relative_to: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("name", "title", "default_source", "record_fields", "default_base_model", "training_defaults", "curation_defaults", "gates")
+    __slots__ = ("name", "title", "default_source", "record_fields", "default_base_model", "training_defaults", "curation_defaults", "gates", "needs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class Recipe(_message.Message):
     TRAINING_DEFAULTS_FIELD_NUMBER: _ClassVar[int]
     CURATION_DEFAULTS_FIELD_NUMBER: _ClassVar[int]
     GATES_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     default_source: str
@@ -57,7 +58,8 @@ class Recipe(_message.Message):
     training_defaults: _struct_pb2.Struct
     curation_defaults: _struct_pb2.Struct
     gates: _containers.RepeatedCompositeFieldContainer[GateRule]
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., default_source: _Optional[str] = ..., record_fields: _Optional[_Iterable[str]] = ..., default_base_model: _Optional[str] = ..., training_defaults: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., curation_defaults: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[GateRule, _Mapping]]] = ...) -> None: ...
+    needs: str
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., default_source: _Optional[str] = ..., record_fields: _Optional[_Iterable[str]] = ..., default_base_model: _Optional[str] = ..., training_defaults: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., curation_defaults: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[GateRule, _Mapping]]] = ..., needs: _Optional[str] = ...) -> None: ...
 
 class ListRecipesRequest(_message.Message):
     __slots__ = ()
