@@ -14,7 +14,16 @@ from tunesmith.recipes.base import Recipe
 
 PROVENANCE = Provenance("test", "test:", "test:", Licence("CC0-1.0"), "2026-01-01T00:00:00Z", "0" * 64)
 
-GOLDEN_PROMPTS = {"micro_genre": ({"seed": "7"}, "7->")}
+GOLDEN_PROMPTS = {
+    "micro_genre": ({"seed": "7"}, "7->"),
+    "video_tags": (
+        {"scene": "A dark  picture."},
+        "<|im_start|>system\nYou choose background music for videos. Read what the video shows and answer with one "
+        'JSON object of the form {"tags": ["...", "..."]}: at most 20 short tags of instruments, sound, mood and style '
+        'that fit the pictures, and the tempo last, such as "96 bpm".<|im_end|>\n'
+        "<|im_start|>user\nA dark picture.<|im_end|>\n<|im_start|>assistant\n",
+    ),
+}
 """Prompts that trained models depend on; a change here orphans every adapter."""
 
 texts = st.text(max_size=80)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tunesmith.domain.errors import UnknownRecipe
-from tunesmith.recipes import micro_genre
+from tunesmith.recipes import micro_genre, video_tags
 from tunesmith.recipes.base import Recipe
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (micro_genre.RECIPE,)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (micro_genre.RECIPE, video_tags.RECIPE)}
 
 
 def recipe_named(name: str) -> Recipe:
