@@ -9,10 +9,11 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tunesmith.domain.errors import FailedPrecondition
+from tunesmith.domain.models import MetricInfo
 from tunesmith.platform import Platform
 from tunesmith.rpc.hosting import BuildService, host
 from tunesmith.settings import Settings
@@ -104,6 +105,13 @@ def _builders() -> list[BuildService]:
     from tunesmith_trainer.bootstrap import build as build_trainer
 
     return [build_scraper, build_captioner, build_trainer, build_generator]
+
+
+def shared_metrics() -> Mapping[str, MetricInfo]:
+    """The metrics that every recipe's reports have, by name."""
+    from tunesmith_trainer.evaluation.metrics import METRIC_DESCRIPTIONS
+
+    return METRIC_DESCRIPTIONS
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -37,6 +38,8 @@ class Settings(BaseSettings):
     """How long work is started."""
     llm: Literal["embedded"] = "embedded"
     """What generates text."""
+    recipes: str = ""
+    """Python files with recipes of one's own, joined by `:` (`;` on Windows)."""
     listen: str = "127.0.0.1:50400"
     """Address to serve on; port 0 takes a free one. An address beyond loopback needs TLS, or `allow_insecure`."""
     auth_token: str = Field(default="", repr=False)
@@ -59,6 +62,11 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("recipes")
+    @classmethod
+    def _absolute_files(cls, value: str) -> str:
+        return os.pathsep.join(str(Path(path).expanduser().absolute()) for path in value.split(os.pathsep) if path)
+
     @classmethod
     def read(cls, **given: object) -> Self:
         """Settings from the environment, overridden by `given`; InvalidSettings names each wrong one."""
@@ -69,7 +77,7 @@ class Settings(BaseSettings):
         return {
             f"TUNESMITH_{name.upper()}": str(value)
             for name, value in self.model_dump().items()
-            if name in ("data", "store", "bus", "launcher", "llm", "log_level")
+            if name in ("data", "store", "bus", "launcher", "llm", "recipes", "log_level")
         } | {"TUNESMITH_LOG_FORMAT": "text", **PATIENT_THREADS}
 
 

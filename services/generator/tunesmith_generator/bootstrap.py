@@ -16,7 +16,7 @@ from tunesmith.domain.events import topic_of
 from tunesmith.jobs.worker import Work
 from tunesmith.platform import Platform
 from tunesmith.ports.store import Store
-from tunesmith.recipes import RECIPES
+from tunesmith.recipes import all_recipes
 from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith.rpc.service import Service
@@ -53,7 +53,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
         platform.store,
         runner,
         platform.clock,
-        recipes=tuple(RECIPES),
+        recipes=tuple(all_recipes()),
         max_loaded_adapters=settings.max_loaded_adapters,
         serve_rejected=settings.serve_rejected,
     )
@@ -78,7 +78,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
                 generator_pb2,
                 "GeneratorService",
                 generator_pb2_grpc.add_GeneratorServiceServicer_to_server,
-                GeneratorServicer(serving, tuple(RECIPES)),
+                GeneratorServicer(serving, tuple(all_recipes())),
             ),
         ),
         topics=(topic_of("trainer"),),

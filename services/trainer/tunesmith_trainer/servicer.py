@@ -16,7 +16,7 @@ from tunesmith.domain.jobs import checked_priority
 from tunesmith.domain.models import Champion
 from tunesmith.platform import Platform
 from tunesmith.ports.clock import rfc3339
-from tunesmith.recipes import RECIPES, recipe_named
+from tunesmith.recipes import all_recipes, failed_plugins, recipe_named, with_code
 from tunesmith.rpc.convert import checked_request_id, from_struct, page, page_size
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith_proto.trainer.v1 import models_pb2, models_pb2_grpc, trainer_pb2, trainer_pb2_grpc
@@ -55,7 +55,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def ListRecipes(
         self, request: trainer_pb2.ListRecipesRequest, context: Any
     ) -> trainer_pb2.ListRecipesResponse:
-        return trainer_pb2.ListRecipesResponse(recipes=[recipe_message(recipe) for recipe in RECIPES.values()])
+        return trainer_pb2.ListRecipesResponse(
+            recipes=[recipe_message(recipe) for recipe in all_recipes().values()],
+            not_loaded=[error.message for error in failed_plugins()],
+        )
 
     async def BuildDataset(self, request: trainer_pb2.BuildDatasetRequest, context: Any) -> operations_pb2.Operation:
         return await asyncio.to_thread(self._build_dataset, request)
@@ -100,7 +103,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         job, created = self._board.jobs.submit_by_content(
             kind=kind,
             service="trainer",
-            request=plan,
+            request=with_code(plan),
             request_id=checked_request_id(request.request_id),
             priority=checked_priority(request.priority),
         )

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs": ("jobs", "List, show, watch and cancel jobs."),
     "models": ("listing", "List the model versions of RECIPE and their verdicts."),
     "recipes": ("listing", "List the recipes."),
+    "recipe": ("recipe", "Check a recipe of your own."),
     "collections": ("listing", "List collections, or show one."),
     "datasets": ("listing", "List datasets, or show one."),
     "runs": ("listing", "List runs, or show one."),

@@ -9,7 +9,8 @@
     ├── AlreadyExists           create-if-absent lost
     ├── Conflict                a compare-and-swap lost, or a parallel operation is in the way
     ├── FailedPrecondition      right request, wrong moment (a gate did not pass, no champion yet)
-    │   └── NoUsableRows        curation dropped everything
+    │   ├── NoUsableRows        curation dropped everything
+    │   └── RecipeFailed        a plug-in recipe cannot be loaded, raised, or gave something of the wrong type
     ├── PermissionRefused       policy forbids it (robots.txt, private address, licence, file root)
     ├── ResourceExhausted       a limit was hit (disk full, body too large)
     ├── Unavailable             a dependency does not answer now; trying again may help
@@ -93,6 +94,12 @@ class NoUsableRows(FailedPrecondition):
     """Curation dropped every record; `metadata` holds the counts by reason."""
 
     reason = "NO_USABLE_ROWS"
+
+
+class RecipeFailed(FailedPrecondition):
+    """A plug-in recipe cannot be loaded, raised, or gave something of the wrong type; its author can correct it."""
+
+    reason = "RECIPE_FAILED"
 
 
 class PermissionRefused(TunesmithError):

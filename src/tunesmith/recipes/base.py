@@ -96,6 +96,9 @@ class Recipe(ABC):
     """The recipe's own metrics, by name; what `measures` and `sample_measures` give."""
     charts: tuple[str, ...] = ()
     """Attributes (of `attributes`) that the report shows as plots: data, base and candidate side by side."""
+    code_hash: str = ""
+    """Hex SHA-256 of a plug-in's code, set when it is loaded; empty for the recipes that ship. It is part of what is
+    asked of a job and of a report, so that an edited recipe is not answered with what the earlier one made."""
 
     @abstractmethod
     def example(self, record: Record, *, index: int) -> Example | Dropped:

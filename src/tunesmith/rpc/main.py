@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from tunesmith.domain.errors import TunesmithError
-from tunesmith.jobs.worker import Work, run_worker
+from tunesmith.jobs.worker import Outcome, Work, WorkContext, run_worker
 from tunesmith.platform import Platform
+from tunesmith.recipes import check_code
 from tunesmith.rpc.hosting import BuildService, host
 from tunesmith.settings import Settings
 from tunesmith.telemetry import configure_logging
@@ -33,7 +34,9 @@ def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWor
                 platform = Platform.open(settings)
                 work = works(platform)
                 job = platform.jobs.get(job_id)
-                return run_worker(job_id, int(epoch), work[job.kind], jobs=platform.jobs, clock=platform.clock)
+                return run_worker(
+                    job_id, int(epoch), _checked(work[job.kind]), jobs=platform.jobs, clock=platform.clock
+                )
             case _:
                 print(f"usage: python -m tunesmith_{name} [serve | work JOB_ID EPOCH]", file=sys.stderr)  # noqa: T201
                 return 2
@@ -41,6 +44,16 @@ def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWor
         log.error("%s", error.message)
         print(f"tunesmith_{name}: {error.message}", file=sys.stderr)  # noqa: T201
         return 2
+
+
+def _checked(work: Work) -> Work:
+    """The work, refused where its recipe's code is no longer what the job was asked for with."""
+
+    def checked(context: WorkContext) -> Outcome:
+        check_code(context.job.request)
+        return work(context)
+
+    return checked
 
 
 async def _serve(build: BuildService, platform: Platform) -> int:

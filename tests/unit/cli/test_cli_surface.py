@@ -51,6 +51,8 @@ SURFACE = {
     "jobs cancel JOB_ID": [],
     "models RECIPE": ["--limit"],
     "recipes": [],
+    "recipe": [],
+    "recipe check FILE": ["--records"],
     "collections [RECIPE] [COLLECTION]": ["--limit"],
     "datasets [RECIPE] [DATASET]": ["--limit"],
     "runs [RECIPE] [RUN]": ["--limit"],

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from tunesmith.domain.errors import Interrupted, Unsupported
 from tunesmith.domain.examples import Example
@@ -48,11 +49,13 @@ DATA = "data"
 
 def report_id(recipe: Recipe, run_id: str, champion_version: str) -> str:
     """The id of the report that `judge` would make: the same question has the same report."""
-    settings = {
+    settings: dict[str, Any] = {
         "judge": asdict(recipe.judge),
         "generation": asdict(recipe.generation),
         "gates": [asdict(gate) for gate in recipe.gates],
     }
+    if recipe.code_hash:
+        settings["code"] = recipe.code_hash
     return content_id("rep", [recipe.name, run_id, champion_version, settings])
 
 

@@ -154,7 +154,7 @@ def render_page(
             samples=_samples(report, recipe, subjects, train_answers),
             num_samples=len(report.samples.get("candidate", ())),
             num_open=NUM_OPEN_SAMPLES,
-            lineage=_lineage(report, dataset, run),
+            lineage=_lineage(report, recipe, dataset, run),
         )
     )
     return page.encode("utf-8", "replace")
@@ -287,7 +287,7 @@ def _sample_cell(recipe: Recipe, sample: str, known: KnownAnswers) -> _SampleCel
     return _SampleCell(text, False, "near-twin" if twin else "", f"of {twin}" if twin else "")
 
 
-def _lineage(report: Report, dataset: Dataset, run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+def _lineage(report: Report, recipe: Recipe, dataset: Dataset, run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     num_examples = sum(dataset.num_examples.values())
     return [
         (
@@ -302,6 +302,7 @@ def _lineage(report: Report, dataset: Dataset, run: Run) -> list[tuple[str, list
                 ("training loss", f"{run.train_loss:.4f}"),
                 ("validation loss", "—" if run.validation_loss is None else f"{run.validation_loss:.4f}"),
                 ("rows too long", f"{run.num_rows_dropped:,}"),
+                *([("recipe code SHA-256", recipe.code_hash)] if recipe.code_hash else []),
             ],
         ),
         ("Settings", [(name, str(value)) for name, value in sorted(run.settings.items())]),

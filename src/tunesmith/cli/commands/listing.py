@@ -21,7 +21,8 @@ def recipes(options: Globals) -> None:
     with connect(options) as connection:
         reply = _recipes(connection)
     rows = [[one.name, one.title, one.default_source, one.default_base_model, len(one.gates)] for one in reply.recipes]
-    out.result(reply, table("", ["recipe", "what it does", "default source", "base model", "gates"], rows))
+    shown = table("", ["recipe", "what it does", "default source", "base model", "gates"], rows)
+    out.result(reply, shown, *(f"not loaded: {problem}" for problem in reply.not_loaded))
 
 
 def _recipes(connection: Connection) -> trainer_pb2.ListRecipesResponse:

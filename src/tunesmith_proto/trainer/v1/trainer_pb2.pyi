@@ -66,10 +66,12 @@ class ListRecipesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListRecipesResponse(_message.Message):
-    __slots__ = ("recipes",)
+    __slots__ = ("recipes", "not_loaded")
     RECIPES_FIELD_NUMBER: _ClassVar[int]
+    NOT_LOADED_FIELD_NUMBER: _ClassVar[int]
     recipes: _containers.RepeatedCompositeFieldContainer[Recipe]
-    def __init__(self, recipes: _Optional[_Iterable[_Union[Recipe, _Mapping]]] = ...) -> None: ...
+    not_loaded: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, recipes: _Optional[_Iterable[_Union[Recipe, _Mapping]]] = ..., not_loaded: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class BuildDatasetRequest(_message.Message):
     __slots__ = ("recipe", "collection_ids", "settings", "request_id", "priority")
