@@ -24,6 +24,7 @@ EXIT_PROBLEMS = 1
 
 
 @click.group("recipe", cls=SuggestingGroup)
+@global_options()
 def recipe() -> None:
     """Check a recipe of your own."""
 
