@@ -35,8 +35,11 @@ GOLDEN_PROMPTS = {
 }
 """Prompts that trained models depend on; a change here orphans every adapter."""
 
-SAMPLE_ROWS = {"micro_genre": [{"name": "deep house"}, {"name": "Nordic folk metal"}]}
-"""Fields of records as each recipe collects them."""
+SAMPLE_ROWS = {
+    "micro_genre": [{"name": "deep house"}, {"name": "Nordic folk metal"}],
+    "video_tags": [{"media": "0" * 64, "scene": "A bright lake.", "tags": '["airy pads", "piano", "96 bpm"]'}],
+}
+"""Fields of records as each recipe curates them."""
 
 texts = st.text(max_size=80)
 
