@@ -32,12 +32,25 @@ GOLDEN_PROMPTS = {
         'that fit the pictures, and the tempo last, such as "96 bpm".<|im_end|>\n'
         "<|im_start|>user\nA dark picture.<|im_end|>\n<|im_start|>assistant\n",
     ),
+    "playlist": (
+        {"prompt": "rainy day, stuck inside"},
+        "<|im_start|>system\nYou make playlists. Give a title, a line that meets the mood, at most 15 songs with a "
+        "short reason each, and a kind last line.<|im_end|>\n<|im_start|>user\nrainy day, stuck inside<|im_end|>\n"
+        "<|im_start|>assistant\n",
+    ),
 }
 """Prompts that trained models depend on; a change here orphans every adapter."""
 
 SAMPLE_ROWS = {
     "micro_genre": [{"name": "deep house"}, {"name": "Nordic folk metal"}],
     "video_tags": [{"media": "0" * 64, "scene": "A bright lake.", "tags": '["airy pads", "piano", "96 bpm"]'}],
+    "playlist": [
+        {
+            "title": "Wet Glass",
+            "prompt": "rainy day, stuck inside",
+            "reply": "# Wet Glass\nLet it pour.\n1. Roof of Tin — Old Petrichor: slow, steady drops\nStay dry.",
+        }
+    ],
 }
 """Fields of records as each recipe curates them."""
 

@@ -33,6 +33,7 @@ _FORMATS: Mapping[int, Format] = {
     scraper_pb2.SOURCE_FORMAT_CSV: "csv",
     scraper_pb2.SOURCE_FORMAT_JSON: "json",
     scraper_pb2.SOURCE_FORMAT_HTML: "html",
+    scraper_pb2.SOURCE_FORMAT_JSPF: "jspf",
 }
 
 

@@ -87,6 +87,9 @@ class ScraperSettings(BaseSettings):
     musicbrainz_url: str = "https://musicbrainz.org"
     """Where `musicbrainz:` sources are served from."""
 
+    listenbrainz_url: str = "https://api.listenbrainz.org"
+    """Where playlists of listenbrainz.org are served from."""
+
     @field_validator("file_roots", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
@@ -119,7 +122,7 @@ class ScraperSettings(BaseSettings):
             raise ValueError(f"{value!r} does not name tunesmith; site owners must be able to tell who is asking")
         return value
 
-    @field_validator("musicbrainz_url")
+    @field_validator("musicbrainz_url", "listenbrainz_url")
     @classmethod
     def _no_trailing_slash(cls, value: str) -> str:
         return value.rstrip("/")

@@ -134,7 +134,7 @@ def source_options(function: _F) -> _F:
         click.option(
             "--format",
             "source_format",
-            type=click.Choice(["text", "csv", "json", "html"]),
+            type=click.Choice(["text", "csv", "json", "html", "jspf"]),
             help="Default: by file name, content type and content.",
         ),
         click.option(

@@ -24,6 +24,7 @@ _FORMATS = {
     "csv": scraper_pb2.SOURCE_FORMAT_CSV,
     "json": scraper_pb2.SOURCE_FORMAT_JSON,
     "html": scraper_pb2.SOURCE_FORMAT_HTML,
+    "jspf": scraper_pb2.SOURCE_FORMAT_JSPF,
 }
 _FORMAT_BY_SUFFIX = {
     ".csv": "csv",
@@ -31,6 +32,7 @@ _FORMAT_BY_SUFFIX = {
     ".json": "json",
     ".jsonl": "json",
     ".ndjson": "json",
+    ".jspf": "jspf",
     ".html": "html",
     ".htm": "html",
 }

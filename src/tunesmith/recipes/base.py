@@ -48,6 +48,8 @@ class Answered:
     """The parsed answer; None where the text was not valid."""
     reference: Example | None
     """The held-out example whose prompt it is; None for prompts made from seed numbers."""
+    reason: str = ""
+    """Why the text was not valid; empty where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Recipe(ABC):
     """Source URL that ships with the project (`sample:…`)."""
     record_fields: tuple[str, ...]
     """Fields a record must have; the first is what a plain list fills."""
+    optional_fields: tuple[str, ...] = ()
+    """Fields that are read from a table too where it has columns of their names."""
     default_base_model: str = "builtin:tiny"
     curation: CurationSettings = field(default_factory=CurationSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)

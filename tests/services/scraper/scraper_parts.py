@@ -136,10 +136,12 @@ class Scraper:
     progress: list[Progress] = field(default_factory=list)
     should_stop: Callable[[], bool] = lambda: False
 
-    def collect(self, url: str, *, settings: Mapping[str, Any] | None = None, **spec: Any) -> Collected:
+    def collect(
+        self, url: str, *, recipe: str = "micro_genre", settings: Mapping[str, Any] | None = None, **spec: Any
+    ) -> Collected:
         chosen = ScraperSettings(**{"allow_private_addresses": True} | dict(settings or {}))
         return collect(
-            CollectRequest("micro_genre", SourceSpec(url, **spec)),
+            CollectRequest(recipe, SourceSpec(url, **spec)),
             store=self.store,
             clock=self.clock,
             fetcher=self.make_polite(**dict(settings or {})),

@@ -73,4 +73,5 @@ def test_the_settings_are_frozen_by_name_and_default() -> None:
         "respect_robots": "True",
         "unknown_licence": "allow",
         "musicbrainz_url": "https://musicbrainz.org",
+        "listenbrainz_url": "https://api.listenbrainz.org",
     }

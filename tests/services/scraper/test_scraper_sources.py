@@ -256,7 +256,7 @@ def test_musicbrainz_json_is_read_page_by_page_a_second_apart(scraper: Scraper, 
     [
         (SourceSpec("genres"), InvalidInput, "no known kind"),
         (SourceSpec("s3://bucket/a"), InvalidInput, "no known kind"),
-        (SourceSpec("sample:songs"), NotFound, "samples: genres"),
+        (SourceSpec("sample:songs"), NotFound, "samples: genres, playlists"),
         (SourceSpec("upload:abc"), InvalidInput, "64 hex digits"),
         (SourceSpec(f"upload:{'0' * 64}"), NotFound, "no upload"),
         (SourceSpec("file://lists/a.txt"), InvalidInput, "file:///"),

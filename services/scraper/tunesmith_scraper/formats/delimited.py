@@ -22,7 +22,11 @@ def rows(layout: Layout) -> Iterator[Row]:
     try:
         if not _is_headless_list(layout, header):
             next(reader)
-            indices = {field: _index(layout, field, header) for field in layout.columns}
+            indices = {
+                field: _index(layout, field, header)
+                for field, column in layout.columns.items()
+                if field not in layout.optional or matching_name(column, header) is not None
+            }
         else:
             indices = {layout.needed[0]: 0}
         num_columns = len(header)
@@ -72,7 +76,7 @@ def _is_headless_list(layout: Layout, header: Sequence[str]) -> bool:
     field = layout.needed[0]
     return (
         len(header) == 1
-        and len(layout.columns) == 1
+        and len(layout.columns.keys() - layout.optional) == 1
         and field not in layout.mapped
         and matching_name(layout.columns[field], header) is None
     )

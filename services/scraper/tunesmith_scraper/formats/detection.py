@@ -6,6 +6,7 @@ import csv
 import re
 from pathlib import PurePosixPath
 
+from tunesmith_scraper.formats import jspf
 from tunesmith_scraper.formats.delimited import delimiter_and_header
 from tunesmith_scraper.formats.layout import Format, Layout, matching_name
 
@@ -18,6 +19,7 @@ _OF_ENDING: dict[str, Format] = {
     ".json": "json",
     ".jsonl": "json",
     ".ndjson": "json",
+    ".jspf": "jspf",
     ".html": "html",
     ".htm": "html",
     ".xhtml": "html",
@@ -26,6 +28,7 @@ _OF_MEDIA_TYPE: dict[str, Format] = {
     "text/csv": "csv",
     "application/csv": "csv",
     "text/tab-separated-values": "csv",
+    "application/jspf+json": "jspf",
     "application/json": "json",
     "application/jsonl": "json",
     "application/x-ndjson": "json",
@@ -55,6 +58,8 @@ def format_of(layout: Layout, wanted: Format, *, file_name: str, content_type: s
             reason="HTML_NOT_DATA",
             format=wanted,
         )
+    if wanted in ("auto", "json") and jspf.STARTS.match(head):
+        return "jspf"
     if wanted != "auto":
         return wanted
     ending = PurePosixPath(file_name).suffix.lower()

@@ -48,7 +48,7 @@ def _row(layout: Layout, item: object, where: str) -> Row:
         if not isinstance(value, str):
             if field in layout.needed:
                 return Skipped("not_text")
-            value = ""
+            value = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else ""
         values[field] = value
     return values
 

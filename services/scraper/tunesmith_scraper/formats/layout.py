@@ -12,7 +12,7 @@ from tunesmith.domain.errors import ResourceExhausted, SourceUnusable
 from tunesmith.domain.records import Licence
 from tunesmith_scraper.settings import environment_name
 
-Format = Literal["auto", "text", "csv", "json", "html"]
+Format = Literal["auto", "text", "csv", "json", "html", "jspf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -47,6 +47,8 @@ class Layout:
     max_parsed_bytes: int
     admit: Callable[[Licence], None]
     """Told the licences that the content itself states; raises PermissionRefused."""
+    optional: frozenset[str] = frozenset()
+    """Fields whose column may be missing."""
 
     def lines(self) -> Iterator[str]:
         """The document's lines with their ends as they are; SourceUnusable for one that is too long."""

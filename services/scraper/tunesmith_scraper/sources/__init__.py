@@ -19,6 +19,7 @@ from tunesmith_scraper.formats.html_page import check_selector
 from tunesmith_scraper.formats.layout import FORMATS, Layout, Row, Skipped
 from tunesmith_scraper.licences import UNKNOWN, declared_licence, refuse_unless_allowed
 from tunesmith_scraper.settings import ScraperSettings
+from tunesmith_scraper.sources import listenbrainz
 from tunesmith_scraper.sources.base import Document, Source, SourceContext, SourceSpec, format_named
 from tunesmith_scraper.sources.local_file import LocalFileSource
 from tunesmith_scraper.sources.musicbrainz import MusicBrainzSource
@@ -38,6 +39,9 @@ SOURCES: dict[str, Source] = {
     "https": WebSource(),
     "musicbrainz": MusicBrainzSource(),
 }
+
+_LISTENBRAINZ = listenbrainz.ListenBrainzSource()
+"""For the addresses of its site, whatever their scheme."""
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -106,8 +110,9 @@ def _records_of(
         source=spec.display_name,
         encoding=checked_encoding(document.path, charset=document.charset, source=spec.display_name),
         needed=needed,
-        columns={field: field for field in needed} | dict(spec.columns or document.columns),
+        columns={field: field for field in (*needed, *recipe.optional_fields)} | dict(spec.columns or document.columns),
         mapped=frozenset(spec.columns),
+        optional=frozenset(recipe.optional_fields) - spec.columns.keys() - document.columns.keys(),
         selector=spec.selector,
         attribute=spec.attribute,
         max_line_chars=settings.max_field_chars * _LINE_TO_FIELD,
@@ -157,6 +162,8 @@ def _kept_fields(row: Row, needed: tuple[str, ...], max_field_chars: int) -> Row
 
 def _source_of(spec: SourceSpec) -> Source:
     scheme = spec.url.partition(":")[0].lower() if ":" in spec.url else ""
+    if scheme in ("http", "https") and listenbrainz.is_playlist(spec.url):
+        return _LISTENBRAINZ
     if scheme not in SOURCES:
         raise InvalidInput(
             f"the source {spec.url[:200]!r} is of no known kind; write sample:genres, file:///folder/list.csv, "

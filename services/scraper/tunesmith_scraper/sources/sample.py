@@ -1,4 +1,4 @@
-"""`sample:genres`: data that ships with the project."""
+"""`sample:genres`, `sample:playlists`: data that ships with the project."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from tunesmith_scraper.settings import ScraperSettings
 from tunesmith_scraper.sources.base import Document, SourceContext, SourceSpec
 
 _LICENCE = Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0")
-_COLUMNS: Mapping[str, Mapping[str, str]] = {"genres": {"family": "family"}}
+_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "genres": {"family": "family"},
+    "playlists": {name: name for name in ("prompt", "reply", "mood", "style")},
+}
 """Optional columns by sample."""
 
 

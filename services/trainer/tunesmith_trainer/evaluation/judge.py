@@ -133,7 +133,9 @@ def judge(
         loss = measure_loss(texts, log_probs, bare, five_gram_bits, seed=FIRST_SEED)
         shared = measure_answers(answers[subject], training, seed=FIRST_SEED, check=check)
         answered = [
-            Answered(prompt, answer.text if answer.valid else None, reference)
+            Answered(prompt, answer.text, reference)
+            if answer.valid
+            else Answered(prompt, None, reference, answer.verdict)
             for (prompt, reference), answer in zip(questions, answers[subject], strict=True)
         ]
         measured[subject] = shared.joined(measure_own(recipe, answered, against, seed=FIRST_SEED)).joined(loss)

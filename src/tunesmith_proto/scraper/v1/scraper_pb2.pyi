@@ -18,11 +18,13 @@ class SourceFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SOURCE_FORMAT_CSV: _ClassVar[SourceFormat]
     SOURCE_FORMAT_JSON: _ClassVar[SourceFormat]
     SOURCE_FORMAT_HTML: _ClassVar[SourceFormat]
+    SOURCE_FORMAT_JSPF: _ClassVar[SourceFormat]
 SOURCE_FORMAT_UNSPECIFIED: SourceFormat
 SOURCE_FORMAT_TEXT: SourceFormat
 SOURCE_FORMAT_CSV: SourceFormat
 SOURCE_FORMAT_JSON: SourceFormat
 SOURCE_FORMAT_HTML: SourceFormat
+SOURCE_FORMAT_JSPF: SourceFormat
 
 class Source(_message.Message):
     __slots__ = ("url", "format", "columns", "css_selector", "licence_id", "licence_url", "display_name", "attribute")
