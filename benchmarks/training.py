@@ -26,9 +26,10 @@ from tunesmith.domain.runs import TrainingSettings
 from tunesmith_trainer.torch_backend.fingerprint import TinyBaseSettings
 from tunesmith_trainer.torch_backend.loading import LoadedModel, load_model
 from tunesmith_trainer.torch_backend.packing import PackedRowCollator
+from tunesmith_trainer.torch_backend.pretraining import llama_config
 from tunesmith_trainer.torch_backend.quiet import without_library_warnings, without_progress_bars
 from tunesmith_trainer.torch_backend.rows import TokenRow, TrainingRow, tokenize_row
-from tunesmith_trainer.torch_backend.tiny_base import byte_tokenizer, llama_config
+from tunesmith_trainer.torch_backend.tiny_base import byte_tokenizer
 from tunesmith_trainer.torch_backend.training import build_trainer
 
 MIN_RATIO = 2.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunesmith.domain import keys
 from tunesmith.ports.store import Store
-from tunesmith_trainer.torch_backend.fingerprint import BUILTIN_TINY, default_sample_text, default_tiny_base_fingerprint
+from tunesmith_trainer.torch_backend.builtin import BUILTIN_BASES
 
 HUB_PREFIX = "hub:"
 """Fingerprint of a Hub model is `hub:` and its id; the Hub keeps what an id stands for."""
@@ -19,21 +19,18 @@ _EDGE_BYTES = 2**20
 def base_fingerprint(base: str) -> str:
     """What `base` stands for on this machine, without loading it.
 
-    `builtin:tiny`: the hash of what it is made from. A folder: a hash over its files' names, sizes and both ends. A Hub
-    id: `hub:ID`.
+    A built-in base: the hash of what it is made from. A folder: a hash over its files' names, sizes and both ends. A
+    Hub id: `hub:ID`.
     """
-    if base == BUILTIN_TINY:
-        return default_tiny_base_fingerprint()
+    if base in BUILTIN_BASES:
+        return BUILTIN_BASES[base].fingerprint()
     folder = Path(base).expanduser()
     return _folder_fingerprint(folder) if folder.is_dir() else HUB_PREFIX + base
 
 
 def answers_seen_by_base(base: str) -> tuple[str, ...]:
     """Texts that are known to be in the base's own training data; empty for a base that was made elsewhere."""
-    if base != BUILTIN_TINY:
-        return ()
-    text = default_sample_text()
-    return (*text.names, *text.phrases)
+    return BUILTIN_BASES[base].texts_seen() if base in BUILTIN_BASES else ()
 
 
 def publish_base(store: Store, folder: Path, fingerprint: str) -> None:

@@ -30,7 +30,7 @@ from tunesmith.recipes.base import Recipe
 from tunesmith_trainer import registry
 from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, publish_base
 from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest
-from tunesmith_trainer.torch_backend.fingerprint import BUILTIN_TINY
+from tunesmith_trainer.torch_backend.builtin import BUILTIN_BASES
 
 FollowUp = Literal["none", "judge", "promote"]
 
@@ -274,7 +274,7 @@ def tune(
         for path in sorted(outcome.adapter_folder.iterdir()):
             store.put_file(prefix + path.name, path)
         store.put_file(keys.run_metrics(request.recipe, request.run_id), outcome.metrics_path)
-        if request.base_model == BUILTIN_TINY:
+        if request.base_model in BUILTIN_BASES:
             publish_base(store, Path(base), request.base_fingerprint)
         run = Run(
             id=request.run_id,

@@ -18,23 +18,20 @@ from pathlib import Path
 from tunesmith.domain.errors import NotFound
 from tunesmith.domain.examples import split_bucket
 
-BUILTIN_TINY = "builtin:tiny"
-"""The name of the base model that is trained on the spot."""
-
 CODE_VERSION = 1
 """Raise when the way the base is built changes: bases cached under another version are then not used."""
 
 
 @dataclass(frozen=True, slots=True)
-class TinyBaseSettings:
-    """Shape and schedule of `builtin:tiny`. The defaults were measured on 2 CPU cores."""
+class PretrainingSettings:
+    """Shape and schedule of a base that is trained on the spot."""
 
     hidden_size: int = 192
     num_layers: int = 4
     num_heads: int = 6
     feed_forward_size: int = 512
     max_length: int = 512
-    """Positions the model can attend to; the sample text itself is far shorter."""
+    """Positions the model can attend to; what it is trained on may be far shorter."""
     num_steps: int = 220
     batch_tokens: int = 1152
     """Tokens a step, padding included: bounds a step's time and memory whatever the length of its lines."""
@@ -47,10 +44,16 @@ class TinyBaseSettings:
     """Standard deviation of fresh weights. Llama's usual 0.02 is for wider models and learns far slower here."""
     dropout: float = 0.0
     """On the embeddings and on what each block adds; only while the base is trained, never in the saved model."""
-    name_share: float = 0.6
-    """Share of lines that show a name; the others show words and phrases."""
     save_every_steps: int = 100
     seed: int = 17
+
+
+@dataclass(frozen=True, slots=True)
+class TinyBaseSettings(PretrainingSettings):
+    """Shape and schedule of `builtin:tiny`. The defaults were measured on 2 CPU cores."""
+
+    name_share: float = 0.6
+    """Share of lines that show a name; the others show words and phrases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,8 @@ def default_sample_text() -> SampleText:
     import each other. Raises NotFound when a file is missing.
     """
     return sample_text(
-        names=_name_column(_package_file("tunesmith_scraper", "samples/genres.csv")),
-        phrases=_package_file("tunesmith_trainer", "samples/music_words.txt").read_text("utf-8").splitlines(),
+        names=_name_column(package_file("tunesmith_scraper", "samples/genres.csv")),
+        phrases=package_file("tunesmith_trainer", "samples/music_words.txt").read_text("utf-8").splitlines(),
     )
 
 
@@ -105,11 +108,6 @@ def tiny_base_fingerprint(text: SampleText, settings: TinyBaseSettings) -> str:
         ensure_ascii=False,
     )
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def default_tiny_base_fingerprint() -> str:
-    """The fingerprint of the `builtin:tiny` that this installation builds."""
-    return tiny_base_fingerprint(default_sample_text(), TinyBaseSettings())
 
 
 def _clean(text: str) -> str:
@@ -130,7 +128,8 @@ def _name_column(path: Path) -> Sequence[str]:
         return [row["name"] for row in csv.DictReader(file)]
 
 
-def _package_file(package: str, relative: str) -> Path:
+def package_file(package: str, relative: str) -> Path:
+    """A data file of an installed package, found without importing it; NotFound says what to install."""
     spec = importlib.util.find_spec(package)
     for root in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(root) / relative

@@ -98,7 +98,7 @@ class Made:
 @click.command("run")
 @recipe_argument
 @source_options
-@click.option("--base-model", default="", help="builtin:tiny, a Hub id or a folder; default: the recipe's.")
+@click.option("--base-model", default="", help="builtin:tiny, builtin:tiny-text, a Hub id or a folder.")
 @set_option
 @click.option("--samples", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Answers at the end.")
 @click.option("--fresh", is_flag=True, help="Do not continue an interrupted run; equal results are still reused.")

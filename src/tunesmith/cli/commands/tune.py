@@ -41,7 +41,7 @@ FOLLOW_UPS = {
 @click.command("tune")
 @recipe_argument
 @click.argument("dataset", default="")
-@click.option("--base-model", default="", help="builtin:tiny, a Hub id or a folder; default: the recipe's.")
+@click.option("--base-model", default="", help="builtin:tiny, builtin:tiny-text, a Hub id or a folder.")
 @set_option
 @click.option(
     "--then",

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tunesmith.domain.errors import BaseModelUnavailable, Interrupted
 from tunesmith.domain.examples import split_bucket
 from tunesmith_trainer.torch_backend.base_models import resolve_base
+from tunesmith_trainer.torch_backend.builtin import tiny
 from tunesmith_trainer.torch_backend.checkpoints import sha256_of
 from tunesmith_trainer.torch_backend.fingerprint import sample_text
 from tunesmith_trainer.torch_backend.loading import load_model
@@ -64,8 +65,7 @@ def test_resolving_the_built_in_base_twice_builds_it_once(tmp_path: Path) -> Non
         folder = resolve_base(
             "builtin:tiny",
             tmp_path,
-            text=micro_text(),
-            settings=MICRO_BASE,
+            builtin={"builtin:tiny": tiny(micro_text(), MICRO_BASE)},
             progress=lambda p: steps.append(p.step),
         )
 
