@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -113,7 +114,7 @@ def collect(
     report(Progress("fetch", message=request.source.url))
     with tempfile.TemporaryDirectory(dir=scratch, prefix="collect-") as folder:
         with _Spool(Path(folder), request) as spool:
-            rows = rows_of(
+            found = rows_of(
                 request.source,
                 recipe,
                 store=store,
@@ -122,16 +123,17 @@ def collect(
                 settings=settings,
                 scratch=Path(folder),
             )
-            for number, row in enumerate(rows, start=1):
-                if isinstance(row, Skipped):
-                    skipped[row.reason] += 1
-                elif spool.num_records == settings.max_records:
-                    raise _too_many_records(request.source, settings)
-                else:
-                    spool.add(row)
-                if number == 1 or number % _ROWS_BETWEEN_REPORTS == 0:
-                    _stop_if_asked(should_stop, spool.num_records)
-                    report(Progress("read", done=spool.num_records, unit="records"))
+            with closing(found) as rows:
+                for number, row in enumerate(rows, start=1):
+                    if isinstance(row, Skipped):
+                        skipped[row.reason] += 1
+                    elif spool.num_records == settings.max_records:
+                        raise _too_many_records(request.source, settings)
+                    else:
+                        spool.add(row)
+                    if number == 1 or number % _ROWS_BETWEEN_REPORTS == 0:
+                        _stop_if_asked(should_stop, spool.num_records)
+                        report(Progress("read", done=spool.num_records, unit="records"))
         if spool.num_records == 0:
             raise _no_records(request.source, skipped)
         report(Progress("store", done=0, total=spool.num_records, unit="records"))

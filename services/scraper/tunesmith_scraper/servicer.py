@@ -23,7 +23,7 @@ from tunesmith_proto.scraper.v1 import scraper_pb2, scraper_pb2_grpc
 from tunesmith_scraper import handlers
 from tunesmith_scraper.handlers import Collected, CollectRequest
 from tunesmith_scraper.settings import ScraperSettings
-from tunesmith_scraper.sources.base import Format, SourceSpec
+from tunesmith_scraper.sources.base import Format, JoinSpec, SourceSpec
 
 MAX_CHUNK_BYTES = 2**20
 
@@ -57,24 +57,43 @@ def collection_message(collected: Collected) -> scraper_pb2.Collection:
 def collect_request(request: scraper_pb2.CollectRequest) -> CollectRequest:
     """The use case's request; InvalidInput for a format number that is not known."""
     source = request.source
-    if source.format not in _FORMATS:
-        raise InvalidInput(
-            f"source.format={source.format} is unknown; known: 0 to {max(_FORMATS)}",
-            metadata={"field": "source.format"},
-        )
     if not source.url:
         raise InvalidInput("source.url is empty; send for example sample:genres", metadata={"field": "source.url"})
     spec = SourceSpec(
         url=source.url,
-        format=_FORMATS[source.format],
+        format=_format(source.format, "source.format"),
         columns=dict(source.columns),
         selector=source.css_selector,
         attribute=source.attribute,
         licence=source.licence_id,
         licence_url=source.licence_url,
         name=source.display_name,
+        join=_join_spec(source.join) if source.HasField("join") else None,
+        preset=source.preset,
+        skip_undecodable=source.skip_undecodable,
     )
     return CollectRequest(request.recipe, spec)
+
+
+def _join_spec(join: scraper_pb2.Join) -> JoinSpec:
+    if not join.url:
+        raise InvalidInput(
+            "source.join.url is empty; send the address of the second table", metadata={"field": "source.join.url"}
+        )
+    return JoinSpec(
+        url=join.url,
+        key=join.key,
+        other_key=join.other_key,
+        columns=dict(join.columns),
+        format=_format(join.format, "source.join.format"),
+        name=join.display_name,
+    )
+
+
+def _format(number: int, field: str) -> Format:
+    if number not in _FORMATS:
+        raise InvalidInput(f"{field}={number} is unknown; known: 0 to {max(_FORMATS)}", metadata={"field": field})
+    return _FORMATS[number]
 
 
 class ScraperServicer(scraper_pb2_grpc.ScraperServiceServicer):

@@ -62,8 +62,8 @@ class ScraperSettings(BaseSettings):
     """Largest page, before and after decompression."""
     max_compression_ratio: float = Field(default=200.0, ge=2)
     """Largest decompressed to compressed size, judged from 1 MiB on; text compresses 3 to 20 times, bombs 1,000."""
-    max_upload_bytes: int = Field(default=256 * 2**20, ge=1024)
-    """Largest upload or local file."""
+    max_upload_bytes: int = Field(default=2**30, ge=1024)
+    """Largest upload or local file; 200,000 song lyrics make some 350 MB."""
     max_parsed_bytes: int = Field(default=32 * 2**20, ge=1024)
     """Largest HTML page or JSON array: these are parsed in memory, at several times their size."""
     max_field_chars: int = Field(default=131_072, ge=16, le=131_072)

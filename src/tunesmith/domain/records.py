@@ -32,6 +32,8 @@ class Provenance:
     """`allowed`, `no-robots-file` or `not-applicable` (files and samples)."""
     position: int = 0
     """Row of the record in its source, from 0."""
+    joined: str = ""
+    """URL of the second table that some fields came from; empty where none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Record:
                 "content_hash": p.content_hash,
                 "robots": p.robots,
                 "position": p.position,
+                **({"joined": p.joined} if p.joined else {}),
             },
         }
 
@@ -81,6 +84,7 @@ class Record:
                 content_hash=p["content_hash"],
                 robots=p["robots"],
                 position=p["position"],
+                joined=p.get("joined", ""),
             ),
         )
 

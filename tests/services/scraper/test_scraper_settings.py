@@ -62,7 +62,7 @@ def test_the_settings_are_frozen_by_name_and_default() -> None:
         "total_timeout_s": "60.0",
         "max_body_bytes": "67108864",
         "max_compression_ratio": "200.0",
-        "max_upload_bytes": "268435456",
+        "max_upload_bytes": "1073741824",
         "max_parsed_bytes": "33554432",
         "max_field_chars": "131072",
         "max_records": "1000000",

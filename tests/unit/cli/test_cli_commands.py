@@ -396,6 +396,45 @@ def test_collect_passes_every_source_option_on(tunesmith: Tunesmith, fake: FakeS
     )
 
 
+def test_collect_sends_both_tables_of_a_join(tunesmith: Tunesmith, fake: FakeServices, tmp_path: Path) -> None:
+    songs, artists = tmp_path / "songs.csv", tmp_path / "artists.tsv"
+    songs.write_text("ALink,SName\n/a/,One\n")
+    artists.write_text("Link\tArtist\n/a/\tThe As\n")
+
+    tunesmith(
+        *("collect", "micro_genre", "--source", str(songs), "--join", str(artists), "--join-on", "ALink=Link"),
+        *("--join-column", "artist=Artist", "--preset", "lyrics-pair", "--skip-undecodable"),
+    )
+
+    [request] = fake.of(scraper_pb2.CollectRequest)
+    source = request.source
+    assert source.url.startswith("upload:")
+    assert source.join == scraper_pb2.Join(
+        url=source.join.url,
+        format=scraper_pb2.SOURCE_FORMAT_CSV,
+        key="ALink",
+        other_key="Link",
+        columns={"artist": "Artist"},
+        display_name="artists.tsv",
+    )
+    assert source.join.url.startswith("upload:")
+    assert (source.preset, source.skip_undecodable) == ("lyrics-pair", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--join", "nowhere.csv"], "'nowhere.csv' does not exist"),
+        (["--join-on", "A=B"], "go with --join"),
+        (["--join", "sample:lyrics_artists", "--join-on", "A"], "not of the form NAME=VALUE"),
+    ],
+)
+def test_join_options_that_cannot_work_are_usage_errors(tunesmith: Tunesmith, options: list[str], message: str) -> None:
+    ended = tunesmith("collect", "micro_genre", *options)
+
+    assert (ended.code, message in ended.err) == (2, True)
+
+
 def test_caption_shows_why_clips_failed(tunesmith: Tunesmith) -> None:
     shown = tunesmith("caption", "micro_genre", "co-1").out
 

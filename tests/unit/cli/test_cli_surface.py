@@ -14,7 +14,10 @@ from tunesmith.cli import COMMANDS, root
 from tunesmith.cli.options import Globals
 
 GLOBAL = ["--data", "--json", "--server", "--timeout"]
-SOURCE = ["--attribute", "--column", "--format", "--licence", "--licence-url", "--name", "--selector", "--source"]
+SOURCE = [
+    *("--attribute", "--column", "--format", "--join", "--join-column", "--join-on", "--licence", "--licence-url"),
+    *("--name", "--preset", "--selector", "--skip-undecodable", "--source"),
+]
 PARAMETERS = [
     "--do-sample",
     "--max-new-tokens",

@@ -25,8 +25,8 @@ _NOT_TEXT = (
 )
 
 
-def checked_encoding(path: Path, *, charset: str, source: str) -> str:
-    """The encoding that the whole file at `path` decodes with.
+def checked_encoding(path: Path, *, charset: str, source: str, errors: str = "strict") -> str:
+    """The encoding that the whole file at `path` decodes with; with another `errors`, bytes that do not decode pass.
 
     SourceUnusable when the file is empty or blank, is a known binary, holds a byte that does not decode (naming
     offset and line) or a NUL character.
@@ -37,15 +37,16 @@ def checked_encoding(path: Path, *, charset: str, source: str) -> str:
         if head.startswith(magic):
             raise _unusable(source, f"it is {what}, not text; {fix} first", reason="NOT_TEXT")
     encoding = next((name for mark, name in _MARKS if head.startswith(mark)), charset or "utf-8")
-    _check(path, encoding, source)
+    _check(path, encoding, source, errors)
     return encoding
 
 
-def _check(path: Path, encoding: str, source: str) -> None:
-    decoder = codecs.getincrementaldecoder(encoding)()
+def _check(path: Path, encoding: str, source: str, errors: str) -> None:
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
     offset = 0
     line = 1
     blank = True
+    ascii_only = True
     with path.open("rb") as file:
         while True:
             chunk = file.read(_CHUNK_BYTES)
@@ -55,10 +56,15 @@ def _check(path: Path, encoding: str, source: str) -> None:
             except UnicodeDecodeError as error:
                 good = error.object[: error.start].decode(encoding, errors="replace")
                 where = offset - num_pending + error.start
+                fix = (
+                    "convert the file, for example with: iconv -f WINDOWS-1252 -t UTF-8 list.csv > list-utf8.csv"
+                    if ascii_only and good.isascii()
+                    else "text before it is, so the file mixes encodings: repair that row, or skip and count such "
+                    "rows with skip_undecodable (--skip-undecodable)"
+                )
                 raise _unusable(
                     source,
-                    f"byte {where} (line {line + good.count(chr(10))}) is not {encoding.upper()}; convert the file, "
-                    "for example with: iconv -f WINDOWS-1252 -t UTF-8 list.csv > list-utf8.csv",
+                    f"byte {where} (line {line + good.count(chr(10))}) is not {encoding.upper()}; {fix}",
                     reason="NOT_UTF8",
                     offset=str(where),
                     line=str(line + good.count("\n")),
@@ -73,6 +79,7 @@ def _check(path: Path, encoding: str, source: str) -> None:
                 )
             line += text.count("\n")
             blank = blank and not text.strip()
+            ascii_only = ascii_only and text.isascii()
             offset += len(chunk)
             if not chunk:
                 break

@@ -33,7 +33,7 @@ def rows(layout: Layout) -> Iterator[Row]:
     size_bytes = layout.path.stat().st_size
     if size_bytes > layout.max_parsed_bytes:
         raise layout.too_large_to_parse(size_bytes, fix="collect a smaller page")
-    tree = LexborHTMLParser(layout.path.read_text(encoding=layout.encoding))
+    tree = LexborHTMLParser(layout.path.read_text(encoding=layout.encoding, errors=layout.errors))
     for node in tree.css("link[rel~=license][href], a[rel~=license][href]"):
         address = node.attributes.get("href") or ""
         layout.admit(licence_at(address, (node.html or "")[:500]))

@@ -57,7 +57,7 @@ def _array_items(layout: Layout) -> Iterator[tuple[str, object]]:
     size_bytes = layout.path.stat().st_size
     if size_bytes > layout.max_parsed_bytes:
         raise layout.too_large_to_parse(size_bytes, fix="send it as JSON lines, one object a line")
-    text = layout.path.read_text(encoding=layout.encoding)
+    text = layout.path.read_text(encoding=layout.encoding, errors=layout.errors)
     at = _after_space(text, text.index("[") + 1)
     number = 0
     while not text.startswith("]", at):

@@ -23,6 +23,9 @@ class Skipped:
     reason: str
 
 
+JOIN_KEY = "join_key"
+"""Field under which the rows of two tables are matched."""
+
 Row = Mapping[str, str] | Skipped
 """Values by record field, or why there are none."""
 
@@ -49,11 +52,13 @@ class Layout:
     """Told the licences that the content itself states; raises PermissionRefused."""
     optional: frozenset[str] = frozenset()
     """Fields whose column may be missing."""
+    errors: str = "strict"
+    """How bytes that do not decode are read: `surrogateescape` where their rows are to be skipped."""
 
     def lines(self) -> Iterator[str]:
         """The document's lines with their ends as they are; SourceUnusable for one that is too long."""
         limit = self.max_line_chars
-        with self.path.open(encoding=self.encoding, newline="") as file:
+        with self.path.open(encoding=self.encoding, errors=self.errors, newline="") as file:
             number = 0
             while line := file.readline(limit + 1):
                 number += 1
@@ -66,7 +71,7 @@ class Layout:
 
     def head(self, num_chars: int = 4096) -> str:
         """The first characters."""
-        with self.path.open(encoding=self.encoding, newline="") as file:
+        with self.path.open(encoding=self.encoding, errors=self.errors, newline="") as file:
             return file.read(num_chars)
 
     def unusable(self, problem: str, *, reason: str, **metadata: str) -> SourceUnusable:
@@ -93,11 +98,15 @@ class Layout:
         hint = f" Did you mean {guess!r}?" if guess else ""
         return self.unusable(
             f"there is no {kind} {wanted!r} for the field {field!r}; there are: {shown or 'none'}.{hint} "
-            f"Say which one to take with columns, for example {field}={guess or 'Genre'!r}",
+            + (
+                "Name the columns to join on (--join-on COLUMN=OTHER_COLUMN)"
+                if field == JOIN_KEY
+                else f"Say which one to take with columns, for example {field}={guess or 'Genre'!r}"
+            ),
             reason="COLUMN_MISSING",
             column=wanted,
             field=field,
-            existing=",".join(name[:60] for name in existing[:20]),
+            existing=",".join(name[:60] for name in existing[:20]).encode(errors="replace").decode(),
         )
 
 

@@ -21,6 +21,46 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinSpec:
+    """A second table that gives some of the records' fields: those of its row whose key is that of the first's."""
+
+    url: str
+    """As `SourceSpec.url`."""
+    key: str = ""
+    """Column of the first table."""
+    other_key: str = ""
+    """Column of this table whose value equals the first table's `key`."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Record field -> column of this table."""
+    format: Format = "auto"
+    name: str = ""
+    """Display name; the URL when empty."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The join by field name."""
+        return {
+            "url": self.url,
+            "key": self.key,
+            "other_key": self.other_key,
+            "columns": dict(self.columns),
+            "format": self.format,
+            "name": self.name,
+        }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> JoinSpec:
+        """The inverse of `to_json`."""
+        return JoinSpec(
+            row["url"],
+            row["key"],
+            row["other_key"],
+            dict(row["columns"]),
+            format_named(row["format"]),
+            row["name"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SourceSpec:
     """What to collect from, as a caller says it. Everything in it is part of the collection's identity."""
 
@@ -39,6 +79,11 @@ class SourceSpec:
     licence_url: str = ""
     name: str = ""
     """Display name, recorded as the records' source; the URL when empty."""
+    join: JoinSpec | None = None
+    preset: str = ""
+    """Name of a known table shape (`presets.PRESETS`) that fills the columns and the join's keys."""
+    skip_undecodable: bool = False
+    """Skip and count rows with bytes that do not decode (`not_unicode`), instead of refusing the whole source."""
 
     @property
     def display_name(self) -> str:
@@ -46,8 +91,8 @@ class SourceSpec:
         return self.name or self.url
 
     def to_json(self) -> dict[str, Any]:
-        """The spec by field name."""
-        return {
+        """The spec by field name; `join`, `preset` and `skip_undecodable` only where they are set."""
+        row: dict[str, Any] = {
             "url": self.url,
             "format": self.format,
             "columns": dict(self.columns),
@@ -57,6 +102,13 @@ class SourceSpec:
             "licence_url": self.licence_url,
             "name": self.name,
         }
+        if self.join is not None:
+            row["join"] = self.join.to_json()
+        if self.preset:
+            row["preset"] = self.preset
+        if self.skip_undecodable:
+            row["skip_undecodable"] = True
+        return row
 
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> SourceSpec:
@@ -70,6 +122,9 @@ class SourceSpec:
             licence=row.get("licence", ""),
             licence_url=row.get("licence_url", ""),
             name=row.get("name", ""),
+            join=JoinSpec.from_json(row["join"]) if row.get("join") else None,
+            preset=row.get("preset", ""),
+            skip_undecodable=row.get("skip_undecodable", False),
         )
 
 
@@ -101,6 +156,8 @@ class Document:
     """The format where the source kind knows it."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Columns to collect when the spec names none."""
+    join: JoinSpec | None = None
+    """The table to join with when the spec names none."""
     file_name: str = ""
     """Where the format may be told from: the last part of the URL's path, or of the display name."""
     content_type: str = ""

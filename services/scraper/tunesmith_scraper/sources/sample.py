@@ -1,9 +1,10 @@
-"""`sample:genres`, `sample:playlists`: data that ships with the project."""
+"""`sample:genres`, `sample:lyrics`, `sample:playlists`: data that ships with the project."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import resources
 
 from tunesmith.domain.errors import NotFound
@@ -12,14 +13,20 @@ from tunesmith.ports.clock import rfc3339
 from tunesmith.ports.store import Store
 from tunesmith_scraper.licences import refuse_unless_allowed
 from tunesmith_scraper.settings import ScraperSettings
-from tunesmith_scraper.sources.base import Document, SourceContext, SourceSpec
+from tunesmith_scraper.sources.base import Document, JoinSpec, SourceContext, SourceSpec
+from tunesmith_scraper.sources.presets import LYRICS_PAIR, PRESETS
 
 _LICENCE = Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0")
 _COLUMNS: Mapping[str, Mapping[str, str]] = {
     "genres": {"family": "family"},
     "playlists": {name: name for name in ("prompt", "reply", "mood", "style")},
+    "lyrics": PRESETS[LYRICS_PAIR].columns,
+    "lyrics_artists": {},
 }
-"""Optional columns by sample."""
+"""Columns to collect by sample."""
+_JOINS: Mapping[str, JoinSpec | None] = {
+    "lyrics": replace(PRESETS[LYRICS_PAIR].join or JoinSpec(""), url="sample:lyrics_artists"),
+}
 
 
 class SampleSource:
@@ -49,4 +56,5 @@ class SampleSource:
             licence=_LICENCE,
             format="csv",
             columns=_COLUMNS[name],
+            join=_JOINS.get(name),
         )

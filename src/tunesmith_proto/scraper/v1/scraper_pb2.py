@@ -26,7 +26,7 @@ from google.longrunning import operations_pb2 as google_dot_longrunning_dot_oper
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tunesmith_proto/scraper/v1/scraper.proto\x12\x1atunesmith_proto.scraper.v1\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x02\n\x06Source\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x38\n\x06\x66ormat\x18\x02 \x01(\x0e\x32(.tunesmith_proto.scraper.v1.SourceFormat\x12@\n\x07\x63olumns\x18\x03 \x03(\x0b\x32/.tunesmith_proto.scraper.v1.Source.ColumnsEntry\x12\x14\n\x0c\x63ss_selector\x18\x04 \x01(\t\x12\x12\n\nlicence_id\x18\x05 \x01(\t\x12\x13\n\x0blicence_url\x18\x06 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x07 \x01(\t\x12\x11\n\tattribute\x18\x08 \x01(\t\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x0e\x43ollectRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x32\n\x06source\x18\x02 \x01(\x0b\x32\".tunesmith_proto.scraper.v1.Source\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xa7\x03\n\nCollection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x13\n\x0bnum_records\x18\x04 \x01(\x03\x12\x46\n\x08licences\x18\x05 \x03(\x0b\x32\x34.tunesmith_proto.scraper.v1.Collection.LicencesEntry\x12\x44\n\x07skipped\x18\x06 \x03(\x0b\x32\x33.tunesmith_proto.scraper.v1.Collection.SkippedEntry\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reused\x18\x08 \x01(\x08\x12\x14\n\x0c\x64\x65rived_from\x18\t \x01(\t\x12\x12\n\nderived_by\x18\n \x01(\t\x1a/\n\rLicencesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"$\n\x13UploadSourceRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"7\n\x14UploadSourceResponse\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"=\n\x14GetCollectionRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x15\n\rcollection_id\x18\x02 \x01(\t\"S\n\x15GetCollectionResponse\x12:\n\ncollection\x18\x01 \x01(\x0b\x32&.tunesmith_proto.scraper.v1.Collection\"O\n\x16ListCollectionsRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"o\n\x17ListCollectionsResponse\x12;\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32&.tunesmith_proto.scraper.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xa4\x01\n\x0cSourceFormat\x12\x1d\n\x19SOURCE_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12SOURCE_FORMAT_TEXT\x10\x01\x12\x15\n\x11SOURCE_FORMAT_CSV\x10\x02\x12\x16\n\x12SOURCE_FORMAT_JSON\x10\x03\x12\x16\n\x12SOURCE_FORMAT_HTML\x10\x04\x12\x16\n\x12SOURCE_FORMAT_JSPF\x10\x05\x32\xcd\x03\n\x0eScraperService\x12T\n\x07\x43ollect\x12*.tunesmith_proto.scraper.v1.CollectRequest\x1a\x1d.google.longrunning.Operation\x12s\n\x0cUploadSource\x12/.tunesmith_proto.scraper.v1.UploadSourceRequest\x1a\x30.tunesmith_proto.scraper.v1.UploadSourceResponse(\x01\x12t\n\rGetCollection\x12\x30.tunesmith_proto.scraper.v1.GetCollectionRequest\x1a\x31.tunesmith_proto.scraper.v1.GetCollectionResponse\x12z\n\x0fListCollections\x12\x32.tunesmith_proto.scraper.v1.ListCollectionsRequest\x1a\x33.tunesmith_proto.scraper.v1.ListCollectionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tunesmith_proto/scraper/v1/scraper.proto\x12\x1atunesmith_proto.scraper.v1\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x03\n\x06Source\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x38\n\x06\x66ormat\x18\x02 \x01(\x0e\x32(.tunesmith_proto.scraper.v1.SourceFormat\x12@\n\x07\x63olumns\x18\x03 \x03(\x0b\x32/.tunesmith_proto.scraper.v1.Source.ColumnsEntry\x12\x14\n\x0c\x63ss_selector\x18\x04 \x01(\t\x12\x12\n\nlicence_id\x18\x05 \x01(\t\x12\x13\n\x0blicence_url\x18\x06 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x07 \x01(\t\x12\x11\n\tattribute\x18\x08 \x01(\t\x12.\n\x04join\x18\t \x01(\x0b\x32 .tunesmith_proto.scraper.v1.Join\x12\x0e\n\x06preset\x18\n \x01(\t\x12\x18\n\x10skip_undecodable\x18\x0b \x01(\x08\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf3\x01\n\x04Join\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x38\n\x06\x66ormat\x18\x02 \x01(\x0e\x32(.tunesmith_proto.scraper.v1.SourceFormat\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x11\n\tother_key\x18\x04 \x01(\t\x12>\n\x07\x63olumns\x18\x05 \x03(\x0b\x32-.tunesmith_proto.scraper.v1.Join.ColumnsEntry\x12\x14\n\x0c\x64isplay_name\x18\x06 \x01(\t\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x0e\x43ollectRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x32\n\x06source\x18\x02 \x01(\x0b\x32\".tunesmith_proto.scraper.v1.Source\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xa7\x03\n\nCollection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x13\n\x0bnum_records\x18\x04 \x01(\x03\x12\x46\n\x08licences\x18\x05 \x03(\x0b\x32\x34.tunesmith_proto.scraper.v1.Collection.LicencesEntry\x12\x44\n\x07skipped\x18\x06 \x03(\x0b\x32\x33.tunesmith_proto.scraper.v1.Collection.SkippedEntry\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reused\x18\x08 \x01(\x08\x12\x14\n\x0c\x64\x65rived_from\x18\t \x01(\t\x12\x12\n\nderived_by\x18\n \x01(\t\x1a/\n\rLicencesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"$\n\x13UploadSourceRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"7\n\x14UploadSourceResponse\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"=\n\x14GetCollectionRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x15\n\rcollection_id\x18\x02 \x01(\t\"S\n\x15GetCollectionResponse\x12:\n\ncollection\x18\x01 \x01(\x0b\x32&.tunesmith_proto.scraper.v1.Collection\"O\n\x16ListCollectionsRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"o\n\x17ListCollectionsResponse\x12;\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32&.tunesmith_proto.scraper.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xa4\x01\n\x0cSourceFormat\x12\x1d\n\x19SOURCE_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12SOURCE_FORMAT_TEXT\x10\x01\x12\x15\n\x11SOURCE_FORMAT_CSV\x10\x02\x12\x16\n\x12SOURCE_FORMAT_JSON\x10\x03\x12\x16\n\x12SOURCE_FORMAT_HTML\x10\x04\x12\x16\n\x12SOURCE_FORMAT_JSPF\x10\x05\x32\xcd\x03\n\x0eScraperService\x12T\n\x07\x43ollect\x12*.tunesmith_proto.scraper.v1.CollectRequest\x1a\x1d.google.longrunning.Operation\x12s\n\x0cUploadSource\x12/.tunesmith_proto.scraper.v1.UploadSourceRequest\x1a\x30.tunesmith_proto.scraper.v1.UploadSourceResponse(\x01\x12t\n\rGetCollection\x12\x30.tunesmith_proto.scraper.v1.GetCollectionRequest\x1a\x31.tunesmith_proto.scraper.v1.GetCollectionResponse\x12z\n\x0fListCollections\x12\x32.tunesmith_proto.scraper.v1.ListCollectionsRequest\x1a\x33.tunesmith_proto.scraper.v1.ListCollectionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,36 +35,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SOURCE_COLUMNSENTRY']._loaded_options = None
   _globals['_SOURCE_COLUMNSENTRY']._serialized_options = b'8\001'
+  _globals['_JOIN_COLUMNSENTRY']._loaded_options = None
+  _globals['_JOIN_COLUMNSENTRY']._serialized_options = b'8\001'
   _globals['_COLLECTION_LICENCESENTRY']._loaded_options = None
   _globals['_COLLECTION_LICENCESENTRY']._serialized_options = b'8\001'
   _globals['_COLLECTION_SKIPPEDENTRY']._loaded_options = None
   _globals['_COLLECTION_SKIPPEDENTRY']._serialized_options = b'8\001'
-  _globals['_SOURCEFORMAT']._serialized_start=1412
-  _globals['_SOURCEFORMAT']._serialized_end=1576
+  _globals['_SOURCEFORMAT']._serialized_start=1748
+  _globals['_SOURCEFORMAT']._serialized_end=1912
   _globals['_SOURCE']._serialized_start=143
-  _globals['_SOURCE']._serialized_end=440
-  _globals['_SOURCE_COLUMNSENTRY']._serialized_start=394
-  _globals['_SOURCE_COLUMNSENTRY']._serialized_end=440
-  _globals['_COLLECTREQUEST']._serialized_start=442
-  _globals['_COLLECTREQUEST']._serialized_end=546
-  _globals['_COLLECTION']._serialized_start=549
-  _globals['_COLLECTION']._serialized_end=972
-  _globals['_COLLECTION_LICENCESENTRY']._serialized_start=877
-  _globals['_COLLECTION_LICENCESENTRY']._serialized_end=924
-  _globals['_COLLECTION_SKIPPEDENTRY']._serialized_start=926
-  _globals['_COLLECTION_SKIPPEDENTRY']._serialized_end=972
-  _globals['_UPLOADSOURCEREQUEST']._serialized_start=974
-  _globals['_UPLOADSOURCEREQUEST']._serialized_end=1010
-  _globals['_UPLOADSOURCERESPONSE']._serialized_start=1012
-  _globals['_UPLOADSOURCERESPONSE']._serialized_end=1067
-  _globals['_GETCOLLECTIONREQUEST']._serialized_start=1069
-  _globals['_GETCOLLECTIONREQUEST']._serialized_end=1130
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=1132
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=1215
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=1217
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=1296
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=1298
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=1409
-  _globals['_SCRAPERSERVICE']._serialized_start=1579
-  _globals['_SCRAPERSERVICE']._serialized_end=2040
+  _globals['_SOURCE']._serialized_end=530
+  _globals['_SOURCE_COLUMNSENTRY']._serialized_start=484
+  _globals['_SOURCE_COLUMNSENTRY']._serialized_end=530
+  _globals['_JOIN']._serialized_start=533
+  _globals['_JOIN']._serialized_end=776
+  _globals['_JOIN_COLUMNSENTRY']._serialized_start=484
+  _globals['_JOIN_COLUMNSENTRY']._serialized_end=530
+  _globals['_COLLECTREQUEST']._serialized_start=778
+  _globals['_COLLECTREQUEST']._serialized_end=882
+  _globals['_COLLECTION']._serialized_start=885
+  _globals['_COLLECTION']._serialized_end=1308
+  _globals['_COLLECTION_LICENCESENTRY']._serialized_start=1213
+  _globals['_COLLECTION_LICENCESENTRY']._serialized_end=1260
+  _globals['_COLLECTION_SKIPPEDENTRY']._serialized_start=1262
+  _globals['_COLLECTION_SKIPPEDENTRY']._serialized_end=1308
+  _globals['_UPLOADSOURCEREQUEST']._serialized_start=1310
+  _globals['_UPLOADSOURCEREQUEST']._serialized_end=1346
+  _globals['_UPLOADSOURCERESPONSE']._serialized_start=1348
+  _globals['_UPLOADSOURCERESPONSE']._serialized_end=1403
+  _globals['_GETCOLLECTIONREQUEST']._serialized_start=1405
+  _globals['_GETCOLLECTIONREQUEST']._serialized_end=1466
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=1468
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=1551
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=1553
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=1632
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=1634
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=1745
+  _globals['_SCRAPERSERVICE']._serialized_start=1915
+  _globals['_SCRAPERSERVICE']._serialized_end=2376
 # @@protoc_insertion_point(module_scope)

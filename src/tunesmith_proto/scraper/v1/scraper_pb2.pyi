@@ -27,7 +27,7 @@ SOURCE_FORMAT_HTML: SourceFormat
 SOURCE_FORMAT_JSPF: SourceFormat
 
 class Source(_message.Message):
-    __slots__ = ("url", "format", "columns", "css_selector", "licence_id", "licence_url", "display_name", "attribute")
+    __slots__ = ("url", "format", "columns", "css_selector", "licence_id", "licence_url", "display_name", "attribute", "join", "preset", "skip_undecodable")
     class ColumnsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,9 @@ class Source(_message.Message):
     LICENCE_URL_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    JOIN_FIELD_NUMBER: _ClassVar[int]
+    PRESET_FIELD_NUMBER: _ClassVar[int]
+    SKIP_UNDECODABLE_FIELD_NUMBER: _ClassVar[int]
     url: str
     format: SourceFormat
     columns: _containers.ScalarMap[str, str]
@@ -51,7 +54,33 @@ class Source(_message.Message):
     licence_url: str
     display_name: str
     attribute: str
-    def __init__(self, url: _Optional[str] = ..., format: _Optional[_Union[SourceFormat, str]] = ..., columns: _Optional[_Mapping[str, str]] = ..., css_selector: _Optional[str] = ..., licence_id: _Optional[str] = ..., licence_url: _Optional[str] = ..., display_name: _Optional[str] = ..., attribute: _Optional[str] = ...) -> None: ...
+    join: Join
+    preset: str
+    skip_undecodable: bool
+    def __init__(self, url: _Optional[str] = ..., format: _Optional[_Union[SourceFormat, str]] = ..., columns: _Optional[_Mapping[str, str]] = ..., css_selector: _Optional[str] = ..., licence_id: _Optional[str] = ..., licence_url: _Optional[str] = ..., display_name: _Optional[str] = ..., attribute: _Optional[str] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., preset: _Optional[str] = ..., skip_undecodable: bool = ...) -> None: ...
+
+class Join(_message.Message):
+    __slots__ = ("url", "format", "key", "other_key", "columns", "display_name")
+    class ColumnsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    URL_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OTHER_KEY_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    format: SourceFormat
+    key: str
+    other_key: str
+    columns: _containers.ScalarMap[str, str]
+    display_name: str
+    def __init__(self, url: _Optional[str] = ..., format: _Optional[_Union[SourceFormat, str]] = ..., key: _Optional[str] = ..., other_key: _Optional[str] = ..., columns: _Optional[_Mapping[str, str]] = ..., display_name: _Optional[str] = ...) -> None: ...
 
 class CollectRequest(_message.Message):
     __slots__ = ("recipe", "source", "request_id")
