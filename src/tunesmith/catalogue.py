@@ -21,6 +21,11 @@ def read_object(store: Store, key: str, parse: Callable[[Mapping[str, Any]], _T]
         data = store.get(key).data
     except NotFound:
         raise NotFound(f"{what} does not exist", metadata={"key": key}) from None
+    return parse_object(data, parse, key=key, what=what)
+
+
+def parse_object(data: bytes, parse: Callable[[Mapping[str, Any]], _T], *, key: str, what: str) -> _T:
+    """The parsed bytes of the object `key`; DataLoss names the key of one that does not parse."""
     try:
         return parse(json.loads(data))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.domain import keys
-from tunesmith.domain.events import DATASET_BUILT, MODEL_JUDGED, MODEL_PROMOTED, MODEL_REJECTED, RUN_SUCCEEDED, topic_of
+from tunesmith.domain.events import DATASET_BUILT, MODEL_JUDGED, MODEL_PROMOTED, MODEL_REJECTED, RUN_SUCCEEDED
 from tunesmith.jobs.reconciler import JobKind
 from tunesmith.jobs.worker import Outcome, Work, WorkContext
 from tunesmith.platform import Platform
@@ -16,10 +16,20 @@ from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith.rpc.service import Service
 from tunesmith.settings import read_settings
-from tunesmith_proto.trainer.v1 import models_pb2, models_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from tunesmith_proto.trainer.v1 import (
+    models_pb2,
+    models_pb2_grpc,
+    policies_pb2,
+    policies_pb2_grpc,
+    trainer_pb2,
+    trainer_pb2_grpc,
+)
 from tunesmith_trainer import messages
-from tunesmith_trainer.consumer import consumers, judge_job_id
+from tunesmith_trainer.consumer import TOPICS, consumers, judge_job_id
 from tunesmith_trainer.handlers import CurateRequest, JudgeRequest, TuneRequest, curate, judge_run, tune
+from tunesmith_trainer.novelty import example_digests
+from tunesmith_trainer.policy_servicer import PolicyServicer
+from tunesmith_trainer.retraining import Policies, PolicyLoop
 from tunesmith_trainer.servicer import ModelServicer, TrainerServicer
 from tunesmith_trainer.settings import TrainerSettings
 
@@ -31,6 +41,10 @@ def build(platform: Platform, board: JobBoard) -> Service:
     board.register("tune", messages.run_result)
     board.register("judge", messages.version_result)
     argv = (sys.executable, "-m", "tunesmith_trainer", "work")
+    policies = Policies(
+        platform.store, platform.jobs, platform.clock, scratch=_folder(platform, "scratch"), submitted=board.wake
+    )
+    policy_loop = PolicyLoop(policies)
     return Service(
         name="trainer",
         mounts=(
@@ -43,14 +57,21 @@ def build(platform: Platform, board: JobBoard) -> Service:
             mount(
                 models_pb2, "ModelService", models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(platform)
             ),
+            mount(
+                policies_pb2,
+                "PolicyService",
+                policies_pb2_grpc.add_PolicyServiceServicer_to_server,
+                PolicyServicer(policies, policy_loop),
+            ),
         ),
-        topics=(topic_of("trainer"),),
+        topics=TOPICS,
         kinds={
             "curate": JobKind(argv, slot="curate", max_parallel=settings.max_parallel_curations),
             "tune": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
             "judge": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
         },
-        consumers=consumers(platform, board),
+        consumers=consumers(platform, board, policies, policy_loop),
+        background=(policy_loop,),
     )
 
 
@@ -73,6 +94,8 @@ def _curate(platform: Platform, context: WorkContext) -> Outcome:
         report=context.report,
         should_stop=context.should_stop,
     )
+    # Made here, where it may take a while, for those who will ask what is new in it.
+    example_digests(platform.store, dataset.recipe, dataset.id, scratch=_folder(platform, "scratch"))
     data = {
         "job_id": context.job.id,
         "recipe": dataset.recipe,

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from tunesmith.domain.events import RUN_SUCCEEDED, Event, topic_of
+from collections.abc import Mapping
+
+from tunesmith.domain.events import (
+    CLIPS_CAPTIONED,
+    DATASET_BUILT,
+    JOB_FAILED,
+    MODEL_JUDGED,
+    RECORDS_COLLECTED,
+    RUN_SUCCEEDED,
+    Event,
+    topic_of,
+)
 from tunesmith.domain.ids import derived_uuid
 from tunesmith.domain.jobs import PRIORITY_LIMIT
-from tunesmith.jobs.consuming import ConsumerLoop
+from tunesmith.jobs.consuming import ConsumerLoop, EventHandler
 from tunesmith.platform import Platform
+from tunesmith.recipes import recipe_named
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith_trainer.handlers import JudgeRequest
+from tunesmith_trainer.retraining import Policies, PolicyLoop
+
+DERIVED = (CLIPS_CAPTIONED, "tunesmith.PairsWritten.v1")
+"""Events that tell of a derived collection."""
+
+TOPICS = tuple(topic_of(service) for service in ("scraper", "captioner", "trainer"))
+"""What the policies hear of."""
 
 
 def judge_job_id(tune_job_id: str) -> str:
@@ -16,7 +35,9 @@ def judge_job_id(tune_job_id: str) -> str:
     return derived_uuid("judge-after", tune_job_id)
 
 
-def consumers(platform: Platform, board: JobBoard) -> tuple[ConsumerLoop, ...]:
+def consumers(
+    platform: Platform, board: JobBoard, policies: Policies, policy_loop: PolicyLoop
+) -> tuple[ConsumerLoop, ...]:
     """The consumer loops to run."""
 
     def on_run_succeeded(event: Event) -> None:
@@ -44,4 +65,37 @@ def consumers(platform: Platform, board: JobBoard) -> tuple[ConsumerLoop, ...]:
             topics=(topic_of("trainer"),),
             handlers={RUN_SUCCEEDED: on_run_succeeded},
         ),
+        ConsumerLoop(
+            bus=platform.bus,
+            clock=platform.clock,
+            group="trainer-policies",
+            topics=TOPICS,
+            handlers=policy_handlers(policies, policy_loop),
+        ),
     )
+
+
+def policy_handlers(policies: Policies, policy_loop: PolicyLoop) -> Mapping[str, EventHandler]:
+    """What policies do with events. An event only says where to look: a late or repeated one starts nothing."""
+
+    def on_collection(event: Event) -> None:
+        recipe = event.data["recipe"]
+        derived = event.type in DERIVED
+        if policies.enabled(recipe) and derived == bool(recipe_named(recipe).needs):
+            policies.curate(recipe, cause=event.data["collection_id"])
+            policy_loop.wake()
+
+    def on_dataset_built(event: Event) -> None:
+        if policies.enabled(event.data["recipe"]):
+            policies.note_dataset(event.data["recipe"], event.data["dataset_id"], event.data["job_id"])
+            policy_loop.wake()
+
+    def on_end_of_job(_: Event) -> None:
+        policy_loop.wake()
+
+    return {
+        RECORDS_COLLECTED: on_collection,
+        **dict.fromkeys(DERIVED, on_collection),
+        DATASET_BUILT: on_dataset_built,
+        **dict.fromkeys((RUN_SUCCEEDED, MODEL_JUDGED, JOB_FAILED), on_end_of_job),
+    }

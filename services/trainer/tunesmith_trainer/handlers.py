@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tunesmith.catalogue import list_objects, read_object
 from tunesmith.domain import keys
@@ -22,7 +22,7 @@ from tunesmith.domain.ids import canonical_json, content_id
 from tunesmith.domain.jobs import Progress, ProgressReporter
 from tunesmith.domain.models import Champion, ModelVersion, Report
 from tunesmith.domain.records import Collection
-from tunesmith.domain.runs import Run, TrainingProgress, TrainingSettings
+from tunesmith.domain.runs import FollowUp, Run, TrainingProgress, TrainingSettings
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
@@ -31,8 +31,6 @@ from tunesmith_trainer import registry
 from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, publish_base
 from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest
 from tunesmith_trainer.torch_backend.builtin import BUILTIN_BASES
-
-FollowUp = Literal["none", "judge", "promote"]
 
 RUN_VERSION = 1
 """Part of every run's identity; raised when the same inputs would give another adapter."""

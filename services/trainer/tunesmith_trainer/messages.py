@@ -7,10 +7,17 @@ from typing import Any
 
 from tunesmith.domain.datasets import Dataset
 from tunesmith.domain.models import MAX_PROMPT_CHARS, Champion, ModelVersion, Report
-from tunesmith.domain.runs import Run
+from tunesmith.domain.runs import FollowUp, Run
 from tunesmith.recipes.base import Recipe
 from tunesmith.rpc.convert import to_struct, to_timestamp
 from tunesmith_proto.trainer.v1 import models_pb2, trainer_pb2
+
+FOLLOW_UPS: Mapping[int, FollowUp] = {
+    trainer_pb2.FOLLOW_UP_UNSPECIFIED: "promote",
+    trainer_pb2.FOLLOW_UP_NONE: "none",
+    trainer_pb2.FOLLOW_UP_JUDGE: "judge",
+    trainer_pb2.FOLLOW_UP_PROMOTE: "promote",
+}
 
 
 def recipe_message(recipe: Recipe) -> trainer_pb2.Recipe:

@@ -21,8 +21,9 @@ from tunesmith.rpc.convert import checked_request_id, from_struct, page, page_si
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith_proto.trainer.v1 import models_pb2, models_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from tunesmith_trainer import handlers, lineage, registry
-from tunesmith_trainer.handlers import FollowUp, JudgeRequest
+from tunesmith_trainer.handlers import JudgeRequest
 from tunesmith_trainer.messages import (
+    FOLLOW_UPS,
     champion_message,
     dataset_message,
     recipe_message,
@@ -32,14 +33,6 @@ from tunesmith_trainer.messages import (
 )
 
 PAGE_CHUNK_BYTES = 256 * 1024
-
-_FOLLOW_UPS: Mapping[int, FollowUp] = {
-    trainer_pb2.FOLLOW_UP_UNSPECIFIED: "promote",
-    trainer_pb2.FOLLOW_UP_NONE: "none",
-    trainer_pb2.FOLLOW_UP_JUDGE: "judge",
-    trainer_pb2.FOLLOW_UP_PROMOTE: "promote",
-}
-
 
 _Submitted = trainer_pb2.BuildDatasetRequest | trainer_pb2.StartRunRequest | trainer_pb2.JudgeRunRequest
 
@@ -72,7 +65,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         return await asyncio.to_thread(self._start_run, request)
 
     def _start_run(self, request: trainer_pb2.StartRunRequest) -> operations_pb2.Operation:
-        if request.follow_up not in _FOLLOW_UPS:
+        if request.follow_up not in FOLLOW_UPS:
             raise InvalidInput(
                 f"follow_up={request.follow_up} is unknown; known: 0 to 3", metadata={"field": "follow_up"}
             )
@@ -84,7 +77,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             request.dataset_id,
             request.base_model,
             from_struct(request.settings),
-            _FOLLOW_UPS[request.follow_up],
+            FOLLOW_UPS[request.follow_up],
         )
         return self._submit("tune", plan.to_json(), request)
 

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "Ask several models the same, side by side."),
     "report": ("report", "Show the report of VERSION (the champion by default)."),
     "lineage": ("lineage", "Trace where SUBJECT came from and what came of it."),
+    "policy": ("policy", "Show or set when RECIPE is retrained by itself (all recipes by default)."),
     "jobs": ("jobs", "List, show, watch and cancel jobs."),
     "models": ("listing", "List the model versions of RECIPE and their verdicts."),
     "recipes": ("listing", "List the recipes."),

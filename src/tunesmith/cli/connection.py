@@ -24,7 +24,7 @@ from tunesmith_proto.captioner.v1 import captioner_pb2_grpc
 from tunesmith_proto.common.v1 import jobs_pb2_grpc
 from tunesmith_proto.generator.v1 import generator_pb2_grpc
 from tunesmith_proto.scraper.v1 import scraper_pb2_grpc
-from tunesmith_proto.trainer.v1 import models_pb2_grpc, trainer_pb2_grpc
+from tunesmith_proto.trainer.v1 import models_pb2_grpc, policies_pb2_grpc, trainer_pb2_grpc
 
 CALL_TIMEOUT_S = 30.0
 GENERATE_TIMEOUT_S = 300.0
@@ -63,6 +63,7 @@ _RETRIED = {
         "GetChampion",
         "TraceLineage",
     ),
+    "tunesmith_proto.trainer.v1.PolicyService": ("GetPolicy", "ListPolicies"),
     "tunesmith_proto.generator.v1.GeneratorService": ("Generate", "Compare", "ListServed"),
     "google.longrunning.Operations": ("GetOperation",),
     "tunesmith_proto.common.v1.JobService": ("ListJobs", "GetJob", "CancelJob"),
@@ -122,6 +123,10 @@ class Connection:
     @cached_property
     def models(self) -> Any:
         return models_pb2_grpc.ModelServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def policies(self) -> Any:
+        return policies_pb2_grpc.PolicyServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
     @cached_property
     def generator(self) -> Any:

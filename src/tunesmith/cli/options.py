@@ -15,6 +15,8 @@ import click
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([smhd]?)")
+
 _ADDRESS = re.compile(r"(?:[a-z]+:(?://)?)?[^\s/]*:\d{1,5}|unix:.+")
 
 
@@ -113,6 +115,15 @@ recipe_argument = click.argument("recipe")
 detach_option = click.option("--detach", is_flag=True, help="Print the job's id and return; the job runs on.")
 
 limit_option = click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most.")
+
+
+def duration(value: str) -> float:
+    """Seconds of a number with a unit: `90`, `90s`, `10m`, `6h`, `1d`. An option's type."""
+    match = _DURATION.fullmatch(value.strip())
+    if not match:
+        raise click.BadParameter(f"{value[:60]!r} is not a duration; write for example 90s, 10m, 6h or 1d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
 
 priority_option = click.option(
     "--priority",

@@ -45,6 +45,21 @@ def dataset_lineage(recipe: str, dataset_id: str) -> str:
     return f"datasets/{recipe}/{dataset_id}/lineage.jsonl"
 
 
+def dataset_example_ids(recipe: str, dataset_id: str) -> str:
+    """What the ids of a dataset's examples hash to, for counting what is new in another one."""
+    return f"datasets/{recipe}/{dataset_id}/example-ids"
+
+
+def policy(recipe: str) -> str:
+    """A recipe's policy, and where it stands."""
+    return f"policies/{recipe}.json"
+
+
+def watch(watch_id: str) -> str:
+    """A watched source, and what was seen of it."""
+    return f"watches/{watch_id}.json"
+
+
 def run(recipe: str, run_id: str) -> str:
     """A run's outcome; written last."""
     return f"runs/{recipe}/{run_id}/run.json"

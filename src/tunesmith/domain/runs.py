@@ -11,6 +11,9 @@ from tunesmith.domain.overrides import Ranges, check_ranges, with_overrides
 
 DType = Literal["auto", "float32", "bfloat16"]
 
+FollowUp = Literal["none", "judge", "promote"]
+"""What follows a run that succeeded; `promote` judges it and promotes it when every gate passes."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:

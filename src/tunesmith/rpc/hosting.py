@@ -73,8 +73,8 @@ async def host(
     await server.start()
     reconciler.start()
     for service in services:
-        for consumer in service.consumers:
-            consumer.start()
+        for loop in (*service.consumers, *service.background):
+            loop.start()
     on_ready(address)
     log.info("serving %s on %s", ", ".join(service.name for service in services), address)
     try:
@@ -169,8 +169,8 @@ def is_loopback(host_name: str) -> bool:
 
 def _stop_background(services: Sequence[Service], reconciler: Reconciler, settings: Settings) -> None:
     for service in services:
-        for consumer in service.consumers:
-            consumer.stop()
+        for loop in (*service.background, *service.consumers):
+            loop.stop()
     reconciler.stop()
     if settings.launcher == "subprocess":
         reconciler.stop_workers(grace_s=max(settings.drain_s, 1.0))

@@ -104,6 +104,10 @@ class JobBoard:
             operation.error.CopyFrom(status_of_job_error(job.error))
         return operation
 
+    def wake(self) -> None:
+        """Have what was submitted started at once."""
+        self._wake()
+
     def submitted(self, job: Job, *, created: bool) -> operations_pb2.Operation:
         """The operation of a job that was just submitted; starts it at once."""
         self._wake()

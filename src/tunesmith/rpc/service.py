@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tunesmith.jobs.consuming import ConsumerLoop
 from tunesmith.jobs.reconciler import JobKind
@@ -18,6 +18,18 @@ class Mount:
     """As reflection and health name it: `tunesmith_proto.scraper.v1.ScraperService`."""
     add_to_server: Callable[[Any], None]
     """Registers the servicer with a grpc.aio server."""
+
+
+class Background(Protocol):
+    """A loop in a thread of its own."""
+
+    def start(self) -> None:
+        """Start the thread."""
+        ...
+
+    def stop(self) -> None:
+        """End it after the step it is at; returns when it has ended."""
+        ...
 
 
 async def _nothing() -> None:
@@ -34,6 +46,8 @@ class Service:
     """Topics it publishes or reads, created at start."""
     kinds: Mapping[str, JobKind] = field(default_factory=dict)
     consumers: tuple[ConsumerLoop, ...] = ()
+    background: tuple[Background, ...] = ()
+    """Loops that run beside the consumers, as long as they do."""
     start: Callable[[], Awaitable[None]] = _nothing
     """Runs in the server's event loop before calls are accepted."""
     stop: Callable[[], Awaitable[None]] = _nothing
