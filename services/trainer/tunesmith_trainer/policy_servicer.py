@@ -7,7 +7,7 @@ from typing import Any
 
 from tunesmith.domain.errors import InvalidInput
 from tunesmith.domain.policies import Policy
-from tunesmith.recipes import RECIPES
+from tunesmith.recipes import all_recipes
 from tunesmith.rpc.convert import from_struct, to_struct, to_timestamp
 from tunesmith_proto.trainer.v1 import policies_pb2, policies_pb2_grpc
 from tunesmith_trainer.messages import FOLLOW_UPS
@@ -40,7 +40,7 @@ class PolicyServicer(policies_pb2_grpc.PolicyServiceServicer):
     async def ListPolicies(
         self, request: policies_pb2.ListPoliciesRequest, context: Any
     ) -> policies_pb2.ListPoliciesResponse:
-        found = await asyncio.to_thread(lambda: [self._policies.standing(name) for name in sorted(RECIPES)])
+        found = await asyncio.to_thread(lambda: [self._policies.standing(name) for name in sorted(all_recipes())])
         return policies_pb2.ListPoliciesResponse(
             policies=[
                 policies_pb2.ListPoliciesResponse.Entry(policy=policy_message(one), standing=standing_message(one))

@@ -33,7 +33,7 @@ from tunesmith.domain.policies import (
 from tunesmith.jobs.state import JobStore
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
-from tunesmith.recipes import RECIPES, recipe_named
+from tunesmith.recipes import all_recipes, recipe_named, with_code
 from tunesmith.state_objects import change_object, find_object, new_writer
 from tunesmith_trainer.bases import base_fingerprint
 from tunesmith_trainer.handlers import get_run, plan_curation, plan_run
@@ -117,7 +117,7 @@ class Policies:
 
     def enabled(self, recipe: str) -> bool:
         """Whether the recipe is known here and its policy is on."""
-        record = self._find(recipe) if recipe in RECIPES else None
+        record = self._find(recipe) if recipe in all_recipes() else None
         return record is not None and record.policy.enabled
 
     def curate(self, recipe: str, *, cause: str = "") -> None:
@@ -132,7 +132,7 @@ class Policies:
         job, created = self._jobs.submit_by_content(
             kind="curate",
             service="trainer",
-            request=plan.to_json(),
+            request=with_code(plan.to_json()),
             request_id=derived_uuid("curate-for-policy", recipe, cause),
             priority=self.get(recipe).policy.priority,
         )
@@ -176,7 +176,7 @@ class Policies:
         prefix, _, suffix = keys.policy("|").partition("|")
         for info in list(self._store.list(prefix)):
             name = info.key.removeprefix(prefix).removesuffix(suffix)
-            if name in RECIPES:
+            if name in all_recipes():
                 yield name
 
     def look(self, recipe: str) -> Decision:
@@ -207,7 +207,7 @@ class Policies:
         except (InvalidInput, NotFound) as error:  # such a run can never begin
             attempt = replace(attempt, outcome="failed", detail=error.message[:1000], ended_at=now)
         else:
-            attempt = replace(attempt, request=plan.to_json())
+            attempt = replace(attempt, request=with_code(plan.to_json()))
 
         def step(current: Retraining | None) -> Retraining | None:
             unchanged = current is not None and (current.rev, current.writer) == (record.rev, record.writer)
