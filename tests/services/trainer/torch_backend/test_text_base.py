@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from tunesmith.recipes import RECIPES
+from tunesmith.recipes import SHIPPED
 from tunesmith_trainer.torch_backend.base_models import resolve_base
 from tunesmith_trainer.torch_backend.builtin import BUILTIN_BASES, tiny_text
 from tunesmith_trainer.torch_backend.checkpoints import sha256_of
@@ -104,7 +104,7 @@ def test_the_shipped_sample_gives_documents_of_many_lines_in_no_recipes_format()
     drawn = documents(default_text_sample(), 400)
 
     assert sum("\n" in text for text in drawn) > 200
-    for recipe in RECIPES.values():
+    for recipe in SHIPPED.values():
         assert not [text for text in drawn if recipe.parse(text).valid]
 
 
