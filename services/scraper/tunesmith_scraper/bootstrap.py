@@ -9,17 +9,20 @@ from pathlib import Path
 from tunesmith.domain.events import RECORDS_COLLECTED, topic_of
 from tunesmith.domain.keys import collection as collection_key
 from tunesmith.jobs.reconciler import JobKind
+from tunesmith.jobs.ticking import Ticker
 from tunesmith.jobs.worker import Outcome, Work, WorkContext
 from tunesmith.platform import Platform
 from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith.rpc.service import Service
 from tunesmith.settings import read_settings
-from tunesmith_proto.scraper.v1 import scraper_pb2, scraper_pb2_grpc
+from tunesmith_proto.scraper.v1 import scraper_pb2, scraper_pb2_grpc, watches_pb2, watches_pb2_grpc
 from tunesmith_scraper.consumer import consumers
 from tunesmith_scraper.handlers import Collected, CollectRequest, collect
 from tunesmith_scraper.servicer import ScraperServicer, collection_message
 from tunesmith_scraper.settings import ScraperSettings
+from tunesmith_scraper.watch_servicer import WatchServicer
+from tunesmith_scraper.watches import Watches
 
 MAX_PARALLEL_COLLECTIONS = 1
 """One at a time: the pace that is kept towards each host is kept by one worker."""
@@ -27,15 +30,27 @@ MAX_PARALLEL_COLLECTIONS = 1
 
 def build(platform: Platform, board: JobBoard) -> Service:
     """The service, ready to be hosted."""
-    servicer = ScraperServicer(platform, board, read_settings(ScraperSettings), _scratch(platform))
+    settings = read_settings(ScraperSettings)
+    servicer = ScraperServicer(platform, board, settings, _scratch(platform))
+    watches = Watches(platform.store, platform.jobs, platform.clock, settings, submitted=board.wake)
+    watcher = Ticker("watches", watches.look_at_all, interval_s=settings.watch_interval_s)
     board.register("collect", lambda result: collection_message(Collected.from_json(result)))
     argv = (sys.executable, "-m", "tunesmith_scraper", "work")
     return Service(
         name="scraper",
-        mounts=(mount(scraper_pb2, "ScraperService", scraper_pb2_grpc.add_ScraperServiceServicer_to_server, servicer),),
+        mounts=(
+            mount(scraper_pb2, "ScraperService", scraper_pb2_grpc.add_ScraperServiceServicer_to_server, servicer),
+            mount(
+                watches_pb2,
+                "WatchService",
+                watches_pb2_grpc.add_WatchServiceServicer_to_server,
+                WatchServicer(watches, watcher.wake),
+            ),
+        ),
         topics=(topic_of("scraper"),),
         kinds={"collect": JobKind(argv, slot="collect", max_parallel=MAX_PARALLEL_COLLECTIONS)},
         consumers=consumers(platform),
+        background=(watcher,),
     )
 
 

@@ -75,6 +75,38 @@ def collect_request(request: scraper_pb2.CollectRequest) -> CollectRequest:
     return CollectRequest(request.recipe, spec)
 
 
+def source_message(spec: SourceSpec) -> scraper_pb2.Source:
+    """The inverse of what `collect_request` does with a source."""
+    message = scraper_pb2.Source(
+        url=spec.url,
+        format=_format_name(spec.format),
+        columns=dict(spec.columns),
+        css_selector=spec.selector,
+        attribute=spec.attribute,
+        licence_id=spec.licence,
+        licence_url=spec.licence_url,
+        display_name=spec.name,
+        preset=spec.preset,
+        skip_undecodable=spec.skip_undecodable,
+    )
+    if spec.join is not None:
+        message.join.CopyFrom(
+            scraper_pb2.Join(
+                url=spec.join.url,
+                key=spec.join.key,
+                other_key=spec.join.other_key,
+                columns=dict(spec.join.columns),
+                format=_format_name(spec.join.format),
+                display_name=spec.join.name,
+            )
+        )
+    return message
+
+
+def _format_name(known: Format) -> str:
+    return f"SOURCE_FORMAT_{'UNSPECIFIED' if known == 'auto' else known.upper()}"
+
+
 def _join_spec(join: scraper_pb2.Join) -> JoinSpec:
     if not join.url:
         raise InvalidInput(

@@ -84,6 +84,10 @@ class ScraperSettings(BaseSettings):
     """SPDX ids of licences that may be collected for training. A source that states any other licence is refused."""
     unknown_licence: Literal["allow", "refuse"] = "allow"
     """What to do with a source that states no licence: collect it and mark each record `unknown`, or refuse it."""
+    watch_interval_s: float = Field(default=0.5, gt=0, le=3600)
+    """Seconds between two looks at watched files and folders."""
+    watch_settle_s: float = Field(default=1.0, ge=0, le=3600)
+    """Seconds that a watched file must stand still before it is collected: it may still be being written."""
     musicbrainz_url: str = "https://musicbrainz.org"
     """Where `musicbrainz:` sources are served from."""
 

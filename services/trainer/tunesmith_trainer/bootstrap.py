@@ -10,6 +10,7 @@ from typing import Any
 from tunesmith.domain import keys
 from tunesmith.domain.events import DATASET_BUILT, MODEL_JUDGED, MODEL_PROMOTED, MODEL_REJECTED, RUN_SUCCEEDED
 from tunesmith.jobs.reconciler import JobKind
+from tunesmith.jobs.ticking import Ticker
 from tunesmith.jobs.worker import Outcome, Work, WorkContext
 from tunesmith.platform import Platform
 from tunesmith.rpc.hosting import mount
@@ -29,9 +30,12 @@ from tunesmith_trainer.consumer import TOPICS, consumers, judge_job_id
 from tunesmith_trainer.handlers import CurateRequest, JudgeRequest, TuneRequest, curate, judge_run, tune
 from tunesmith_trainer.novelty import example_digests
 from tunesmith_trainer.policy_servicer import PolicyServicer
-from tunesmith_trainer.retraining import Policies, PolicyLoop
+from tunesmith_trainer.retraining import Policies
 from tunesmith_trainer.servicer import ModelServicer, TrainerServicer
 from tunesmith_trainer.settings import TrainerSettings
+
+POLICY_INTERVAL_S = 1.0
+"""How often policies are looked at without an event: for cool-downs and schedules."""
 
 
 def build(platform: Platform, board: JobBoard) -> Service:
@@ -44,7 +48,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
     policies = Policies(
         platform.store, platform.jobs, platform.clock, scratch=_folder(platform, "scratch"), submitted=board.wake
     )
-    policy_loop = PolicyLoop(policies)
+    policy_loop = Ticker("policies", policies.look_at_all, interval_s=POLICY_INTERVAL_S)
     return Service(
         name="trainer",
         mounts=(
@@ -61,7 +65,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
                 policies_pb2,
                 "PolicyService",
                 policies_pb2_grpc.add_PolicyServiceServicer_to_server,
-                PolicyServicer(policies, policy_loop),
+                PolicyServicer(policies, policy_loop.wake),
             ),
         ),
         topics=TOPICS,
@@ -70,7 +74,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
             "tune": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
             "judge": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
         },
-        consumers=consumers(platform, board, policies, policy_loop),
+        consumers=consumers(platform, board, policies, policy_loop.wake),
         background=(policy_loop,),
     )
 

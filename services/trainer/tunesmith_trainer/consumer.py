@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tunesmith.domain.events import (
     CLIPS_CAPTIONED,
@@ -21,7 +21,7 @@ from tunesmith.platform import Platform
 from tunesmith.recipes import recipe_named
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith_trainer.handlers import JudgeRequest
-from tunesmith_trainer.retraining import Policies, PolicyLoop
+from tunesmith_trainer.retraining import Policies
 
 DERIVED = (CLIPS_CAPTIONED, "tunesmith.PairsWritten.v1")
 """Events that tell of a derived collection."""
@@ -36,9 +36,9 @@ def judge_job_id(tune_job_id: str) -> str:
 
 
 def consumers(
-    platform: Platform, board: JobBoard, policies: Policies, policy_loop: PolicyLoop
+    platform: Platform, board: JobBoard, policies: Policies, look: Callable[[], None]
 ) -> tuple[ConsumerLoop, ...]:
-    """The consumer loops to run."""
+    """The consumer loops to run. `look` has the policies looked at soon."""
 
     def on_run_succeeded(event: Event) -> None:
         data = event.data
@@ -70,32 +70,41 @@ def consumers(
             clock=platform.clock,
             group="trainer-policies",
             topics=TOPICS,
-            handlers=policy_handlers(policies, policy_loop),
+            handlers=policy_handlers(policies, look),
         ),
     )
 
 
-def policy_handlers(policies: Policies, policy_loop: PolicyLoop) -> Mapping[str, EventHandler]:
-    """What policies do with events. An event only says where to look: a late or repeated one starts nothing."""
+def policy_handlers(policies: Policies, look: Callable[[], None]) -> Mapping[str, EventHandler]:
+    """What policies do with events. An event only says where to look: a late or repeated one starts nothing.
+
+    `look` has the policies looked at soon.
+    """
 
     def on_collection(event: Event) -> None:
         recipe = event.data["recipe"]
         derived = event.type in DERIVED
         if policies.enabled(recipe) and derived == bool(recipe_named(recipe).needs):
             policies.curate(recipe, cause=event.data["collection_id"])
-            policy_loop.wake()
+            look()
 
     def on_dataset_built(event: Event) -> None:
         if policies.enabled(event.data["recipe"]):
             policies.note_dataset(event.data["recipe"], event.data["dataset_id"], event.data["job_id"])
-            policy_loop.wake()
+            policies.curation_ended(event.data["job_id"])
+            look()
+
+    def on_job_failed(event: Event) -> None:
+        policies.curation_ended(event.data["job_id"])
+        look()
 
     def on_end_of_job(_: Event) -> None:
-        policy_loop.wake()
+        look()
 
     return {
         RECORDS_COLLECTED: on_collection,
         **dict.fromkeys(DERIVED, on_collection),
         DATASET_BUILT: on_dataset_built,
-        **dict.fromkeys((RUN_SUCCEEDED, MODEL_JUDGED, JOB_FAILED), on_end_of_job),
+        JOB_FAILED: on_job_failed,
+        **dict.fromkeys((RUN_SUCCEEDED, MODEL_JUDGED), on_end_of_job),
     }

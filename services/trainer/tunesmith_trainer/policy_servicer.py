@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from tunesmith.domain.errors import InvalidInput
@@ -11,15 +12,15 @@ from tunesmith.recipes import all_recipes
 from tunesmith.rpc.convert import from_struct, to_struct, to_timestamp
 from tunesmith_proto.trainer.v1 import policies_pb2, policies_pb2_grpc
 from tunesmith_trainer.messages import FOLLOW_UPS
-from tunesmith_trainer.retraining import Policies, PolicyLoop, Standing
+from tunesmith_trainer.retraining import Policies, Standing
 
 
 class PolicyServicer(policies_pb2_grpc.PolicyServiceServicer):
-    """Shows and sets policies."""
+    """Shows and sets policies; `look` has them looked at soon."""
 
-    def __init__(self, policies: Policies, loop: PolicyLoop) -> None:
+    def __init__(self, policies: Policies, look: Callable[[], None]) -> None:
         self._policies = policies
-        self._loop = loop
+        self._look = look
 
     async def GetPolicy(self, request: policies_pb2.GetPolicyRequest, context: Any) -> policies_pb2.GetPolicyResponse:
         standing = await asyncio.to_thread(self._policies.standing, request.recipe)
@@ -34,7 +35,7 @@ class PolicyServicer(policies_pb2_grpc.PolicyServiceServicer):
         policy = policy_of(request.policy)
         self._policies.set(policy, expected_rev=expected)
         standing = self._policies.standing(policy.recipe)
-        self._loop.wake()
+        self._look()
         return standing
 
     async def ListPolicies(

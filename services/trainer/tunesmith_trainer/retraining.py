@@ -79,6 +79,9 @@ class Policies:
         self._novelty = Novelty(store, scratch)
         self._dataset_of_run: dict[str, tuple[str, str]] = {}
         self._lock = threading.Lock()
+        self._complained: dict[str, str] = {}
+        self._caught_up: set[str] = set()
+        """Recipes whose collections were looked through since this process began."""
 
     def get(self, recipe: str) -> Retraining:
         """The recipe's policy; one that is off when none was set. UnknownRecipe, DataLoss."""
@@ -123,12 +126,17 @@ class Policies:
     def curate(self, recipe: str, *, cause: str = "") -> None:
         """Have a dataset made of all fitting collections; nothing happens when it is there or being made.
 
-        `cause` names what asks: a curation that failed is tried again by another cause, not by the same one.
+        While one of fewer collections is being made, its end is waited for (see `curation_ended`), so that many
+        collections in a row make few datasets. `cause` names what asks: a curation that failed is tried again by
+        another cause, not by the same one.
         """
         try:
             plan = plan_curation(self._store, recipe, (), {})
         except FailedPrecondition:
             return  # no collection, or none with what the recipe needs yet
+        for job in self._active(recipe, ("curate",)):
+            if set(job.request["collection_ids"]) < set(plan.collection_ids):
+                return
         job, created = self._jobs.submit_by_content(
             kind="curate",
             service="trainer",
@@ -140,6 +148,19 @@ class Policies:
             self._submitted()
         elif job.phase == "succeeded" and job.result is not None:
             self.note_dataset(recipe, job.result["dataset"]["id"], job.id)
+
+    def curation_ended(self, job_id: str) -> None:
+        """Curate again what was collected while a curation was going on, however that one ended."""
+        job = self._jobs.find(job_id)
+        if job is None or job.kind != "curate" or not self.enabled(job.request["recipe"]):
+            return
+        recipe = job.request["recipe"]
+        try:
+            now = plan_curation(self._store, recipe, (), {})
+        except FailedPrecondition:
+            return
+        if set(now.collection_ids) > set(job.request["collection_ids"]):
+            self.curate(recipe, cause=job_id)
 
     def note_dataset(self, recipe: str, dataset_id: str, job_id: str) -> None:
         """Take a dataset for the candidate if it was curated like the policy would, from no less than the former one.
@@ -178,6 +199,21 @@ class Policies:
             name = info.key.removeprefix(prefix).removesuffix(suffix)
             if name in all_recipes():
                 yield name
+
+    def look_at_all(self) -> None:
+        """One look at every policy. An error of one does not hold up the others, and is logged once."""
+        for recipe in self.recipes():
+            try:
+                if recipe not in self._caught_up and self.enabled(recipe):
+                    self.curate(recipe, cause="start of the process")
+                self._caught_up.add(recipe)
+                self.look(recipe)
+            except TunesmithError as error:
+                if self._complained.get(recipe) != error.message:
+                    log.error("the policy of %s is held up: %s", recipe, error)
+                self._complained[recipe] = error.message
+            else:
+                self._complained.pop(recipe, None)
 
     def look(self, recipe: str) -> Decision:
         """Note how the last run ended, decide, and start a run where the policy says so."""
@@ -315,18 +351,19 @@ class Policies:
 
     def _in_flight(self, record: Retraining) -> str:
         """A job that tunes or judges for the recipe now; whoever started it."""
-        for job_id in self._jobs.active_ids():
-            job = self._jobs.find(job_id)
-            if (
-                job is not None
-                and job.kind in MODEL_KINDS
-                and not job.is_terminal
-                and job.request.get("recipe") == record.policy.recipe
-            ):
-                return job.id
+        for job in self._active(record.policy.recipe, MODEL_KINDS):
+            return job.id
         last = record.last
         # Between a run and its judgement, or a decision and its job, none is active.
         return (last.job_id or "that was decided on") if last is not None and not last.outcome else ""
+
+    def _active(self, recipe: str, kinds: tuple[str, ...]) -> Iterator[Job]:
+        for job_id in self._jobs.active_ids():
+            job = self._jobs.find(job_id)
+            if job is None or job.kind not in kinds or job.is_terminal:
+                continue
+            if job.request.get("recipe") == recipe:
+                yield job
 
     def _trained(self, recipe: str) -> list[str]:
         """Ids of the datasets that runs were made on, newest run first."""
@@ -355,55 +392,6 @@ class Policies:
 
     def _step(self, record: Retraining, **changes: Any) -> Retraining:
         return record.step(now=rfc3339(self._clock.now()), writer=new_writer(), **changes)
-
-
-class PolicyLoop:
-    """Looks at every policy when told to and every `interval_s`, so that what had to wait begins by itself."""
-
-    def __init__(self, policies: Policies, *, interval_s: float = 1.0) -> None:
-        self._policies = policies
-        self._interval_s = interval_s
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._complained: dict[str, str] = {}
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread after the look it is at."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def wake(self) -> None:
-        """Look now: something has changed."""
-        self._wake.set()
-
-    def look_at_all(self) -> None:
-        """One look at every policy. An error of one does not hold up the others."""
-        for recipe in self._policies.recipes():
-            try:
-                self._policies.look(recipe)
-            except TunesmithError as error:
-                if self._complained.get(recipe) != error.message:
-                    log.error("the policy of %s is held up: %s", recipe, error)
-                self._complained[recipe] = error.message
-            else:
-                self._complained.pop(recipe, None)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.look_at_all()
-            except TunesmithError as error:
-                log.warning("policies cannot be looked at: %s", error)
-            self._wake.wait(self._interval_s)
-            self._wake.clear()
 
 
 def _unset(policy: Policy) -> Retraining:

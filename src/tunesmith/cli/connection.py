@@ -23,7 +23,7 @@ from tunesmith.domain.errors import Unavailable
 from tunesmith_proto.captioner.v1 import captioner_pb2_grpc
 from tunesmith_proto.common.v1 import jobs_pb2_grpc
 from tunesmith_proto.generator.v1 import generator_pb2_grpc
-from tunesmith_proto.scraper.v1 import scraper_pb2_grpc
+from tunesmith_proto.scraper.v1 import scraper_pb2_grpc, watches_pb2_grpc
 from tunesmith_proto.trainer.v1 import models_pb2_grpc, policies_pb2_grpc, trainer_pb2_grpc
 
 CALL_TIMEOUT_S = 30.0
@@ -44,6 +44,7 @@ SERVER_FILE = "server.json"
 
 _RETRIED = {
     "tunesmith_proto.scraper.v1.ScraperService": ("Collect", "GetCollection", "ListCollections"),
+    "tunesmith_proto.scraper.v1.WatchService": ("PutWatch", "ListWatches"),
     "tunesmith_proto.captioner.v1.CaptionerService": ("ListCaptioners", "CaptionClips"),
     "tunesmith_proto.trainer.v1.TrainerService": (
         "ListRecipes",
@@ -111,6 +112,10 @@ class Connection:
     @cached_property
     def scraper(self) -> Any:
         return scraper_pb2_grpc.ScraperServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def watches(self) -> Any:
+        return watches_pb2_grpc.WatchServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
     @cached_property
     def captioner(self) -> Any:

@@ -140,8 +140,14 @@ set_option = click.option(
 
 def source_options(function: _F) -> _F:
     """Where records come from and how to read them."""
+    return click.option("--source", metavar="URL_OR_PATH", default="", help="Default: the recipe's own sample.")(
+        reading_options(function)
+    )
+
+
+def reading_options(function: _F) -> _F:
+    """How to read the records of a source."""
     options = (
-        click.option("--source", metavar="URL_OR_PATH", default="", help="Default: the recipe's own sample."),
         click.option(
             "--format",
             "source_format",

@@ -148,6 +148,14 @@ def ago(moment: Timestamp, *, now: datetime | None = None) -> str:
     return "just now"
 
 
+def duration_text(seconds: float) -> str:
+    """In the largest unit that divides it: `6h`; empty for none."""
+    for unit, length_s in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % length_s == 0:
+            return f"{int(seconds // length_s)}{unit}"
+    return f"{seconds:g}s" if seconds else ""
+
+
 def number(value: float) -> str:
     """A measured number in four significant digits."""
     return f"{value:.4g}"

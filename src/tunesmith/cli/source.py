@@ -113,6 +113,11 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()
 
 
+def on_server(source: str) -> str:
+    """A URL as it is; a path as the file:/// URL under which a server on this machine reads it."""
+    return source if not source or _URL.match(source) else Path(source).expanduser().absolute().as_uri()
+
+
 def _local(source: str, *, option: str) -> Path | None:
     return None if not source or _URL.match(source) else _readable(Path(source), option)
 

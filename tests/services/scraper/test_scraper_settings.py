@@ -72,6 +72,8 @@ def test_the_settings_are_frozen_by_name_and_default() -> None:
         "max_retry_wait_s": "60.0",
         "respect_robots": "True",
         "unknown_licence": "allow",
+        "watch_interval_s": "0.5",
+        "watch_settle_s": "1.0",
         "musicbrainz_url": "https://musicbrainz.org",
         "listenbrainz_url": "https://api.listenbrainz.org",
     }

@@ -17,7 +17,7 @@ from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.sqlite_bus import SqliteBus
 from tunesmith.domain import keys
 from tunesmith.domain.errors import Conflict, InvalidInput, Unavailable
-from tunesmith.domain.events import DATASET_BUILT, RECORDS_COLLECTED, Event
+from tunesmith.domain.events import DATASET_BUILT, JOB_FAILED, RECORDS_COLLECTED, Event
 from tunesmith.domain.ids import canonical_json
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.domain.policies import Policy
@@ -31,7 +31,7 @@ from tunesmith_trainer.consumer import TOPICS, judge_job_id, policy_handlers
 from tunesmith_trainer.curation.build import build_dataset
 from tunesmith_trainer.handlers import CurateRequest, TuneRequest
 from tunesmith_trainer.novelty import example_digests
-from tunesmith_trainer.retraining import JUDGE_LOST_S, Policies, PolicyLoop
+from tunesmith_trainer.retraining import JUDGE_LOST_S, Policies
 
 RECIPE = recipe_named("micro_genre")
 WORDS = ("acid", "baroque", "cosmic", "dust", "ember", "frozen", "ghost", "harbour", "iron", "jade")
@@ -146,11 +146,10 @@ class Plant:
     def hear(self, *events: Event, policies: Policies | None = None) -> None:
         """Let a consumer have the events in this order, and the loop look once after each."""
         policies = policies or self.policies
-        loop = PolicyLoop(policies)
-        handlers = policy_handlers(policies, loop)
+        handlers = policy_handlers(policies, lambda: None)
         for event in events:
             handlers[event.type](event)
-            loop.look_at_all()
+            policies.look_at_all()
 
     def trained_on_old_names(self) -> None:
         """A policy that has seen a first collection, and a run on it."""
@@ -285,6 +284,44 @@ def test_events_in_any_order_lead_to_one_run_on_everything(plant: Plant, order: 
     plant.judge(job)
     plant.hear(*(events[n] for n in reversed(order)))
     assert plant.waiting("tune") == []
+
+
+def test_collections_that_come_while_one_is_curated_are_curated_together_afterwards(plant: Plant) -> None:
+    plant.enable()
+    plant.hear(plant.collect(OLD))
+    (first,) = plant.waiting("curate")
+    plant.hear(*(plant.collect((name,)) for name in NEW))
+    assert plant.waiting("curate") == [first]
+
+    plant.hear(plant.curate(first))
+
+    (second,) = plant.waiting("curate")
+    assert len(second.request["collection_ids"]) == 1 + len(NEW)
+
+
+def test_a_curation_that_fails_is_not_repeated_but_what_came_meanwhile_is_curated(plant: Plant) -> None:
+    plant.enable()
+    plant.hear(plant.collect(OLD[:5]))
+    (first,) = plant.waiting("curate")
+    plant.finish(first, phase="failed", error=JobError("FAILED_PRECONDITION", "NO_USABLE_ROWS", "too few"))
+    failed = Event("f", JOB_FAILED, "s", first.id, rfc3339(plant.clock.now()), {"job_id": first.id, "kind": "curate"})
+    plant.hear(failed, failed)
+    assert plant.waiting("curate") == []
+
+    event = plant.collect(OLD)
+    plant.hear(failed, event, failed, event)
+
+    assert len(plant.waiting("curate")) == 1
+
+
+def test_a_start_takes_up_a_collection_whose_event_was_lost(plant: Plant) -> None:
+    plant.enable()
+    plant.collect(OLD)
+
+    for _ in range(2):
+        plant.replica().look_at_all()
+
+    assert len(plant.waiting("curate")) == 1
 
 
 def test_a_dataset_curated_with_other_settings_or_of_other_collections_is_no_candidate(plant: Plant) -> None:
@@ -508,10 +545,8 @@ def test_a_base_that_is_gone_ends_the_attempt_and_says_so(plant: Plant, monkeypa
 def test_a_corrupt_policy_does_not_hold_up_the_loop(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
     plant.enable()
     plant.store.put(keys.policy(RECIPE.name), b"{")
-    loop = PolicyLoop(plant.policies)
-
-    loop.look_at_all()
-    loop.look_at_all()
+    plant.policies.look_at_all()
+    plant.policies.look_at_all()
 
     assert len([r for r in caplog.records if "held up" in r.message]) == 1
 
@@ -550,13 +585,12 @@ def test_events_of_recipes_that_are_not_installed_here_are_passed_over(plant: Pl
 def test_the_event_of_a_collection_reaches_the_policy_over_the_bus(plant: Plant) -> None:
     plant.enable()
     plant.bus.publish("tunesmith.scraper", [plant.collect(OLD)])
-    loop = PolicyLoop(plant.policies)
     consumer = ConsumerLoop(
         bus=plant.bus,
         clock=plant.clock,
         group="trainer-policies",
         topics=TOPICS,
-        handlers=policy_handlers(plant.policies, loop),
+        handlers=policy_handlers(plant.policies, lambda: None),
     )
     subscription = plant.bus.subscribe("trainer-policies", TOPICS)
 

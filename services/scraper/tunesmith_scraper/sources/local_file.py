@@ -21,24 +21,25 @@ class LocalFileSource:
     """A file of the machine that the scraper runs on."""
 
     def check(self, spec: SourceSpec, *, settings: ScraperSettings, store: Store) -> None:  # noqa: ARG002
-        os.close(_opened(spec.url, settings))
+        os.close(opened(path_of(spec.url), settings))
 
     def documents(self, spec: SourceSpec, context: SourceContext) -> Iterator[Document]:
         copy = context.scratch / "document"
-        with os.fdopen(_opened(spec.url, context.settings), "rb") as file:
+        with os.fdopen(opened(path_of(spec.url), context.settings), "rb") as file:
             content_hash = spool(file, copy, max_bytes=context.settings.max_upload_bytes, source=spec.url)
         yield Document(
             path=copy,
             url=spec.url,
-            final_url=_path_of(spec.url).resolve().as_uri(),
+            final_url=path_of(spec.url).resolve().as_uri(),
             content_hash=content_hash,
             fetched_at=rfc3339(context.clock.now()),
             licence=UNKNOWN,
-            file_name=_path_of(spec.url).name,
+            file_name=path_of(spec.url).name,
         )
 
 
-def _path_of(url: str) -> Path:
+def path_of(url: str) -> Path:
+    """The path that a file URL names; InvalidInput for another URL."""
     parts = urlsplit(url)
     path = unquote(parts.path)
     if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path or parts.query:
@@ -50,12 +51,11 @@ def _path_of(url: str) -> Path:
     return Path(path)
 
 
-def _opened(url: str, settings: ScraperSettings) -> int:
-    """A descriptor of the file, opened only after its true path was found to lie under a root.
+def path_under_roots(path: Path, settings: ScraperSettings) -> Path:
+    """The true path of a file or folder under a root; PermissionRefused for another one.
 
     Whether a path outside the roots exists is not told.
     """
-    path = _path_of(url)
     true_path = _true_path(path)
     if not any(true_path.is_relative_to(root.resolve()) for root in settings.file_roots):
         setting = environment_name("file_roots")
@@ -66,6 +66,12 @@ def _opened(url: str, settings: ScraperSettings) -> int:
             reason="FILE_OUTSIDE_ROOTS",
             metadata={"path": str(path), "setting": setting},
         )
+    return true_path
+
+
+def opened(path: Path, settings: ScraperSettings) -> int:
+    """A descriptor of the regular file, opened only after its true path was found to lie under a root."""
+    true_path = path_under_roots(path, settings)
     try:
         # Not blocking: opening a FIFO must not wait for its writer.
         descriptor = os.open(true_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

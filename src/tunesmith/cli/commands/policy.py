@@ -12,7 +12,7 @@ from tunesmith.cli.commands.tune import FOLLOW_UPS
 from tunesmith.cli.connection import Connection, connect
 from tunesmith.cli.options import Globals, duration, global_options, set_option, setting_values
 from tunesmith.cli.problems import code_of
-from tunesmith.cli.render import Output, ago, facts, number, plain, settings_text, table
+from tunesmith.cli.render import Output, ago, duration_text, facts, number, plain, settings_text, table
 from tunesmith_proto.trainer.v1 import policies_pb2, trainer_pb2
 
 MAX_ROUNDS = 4
@@ -113,8 +113,8 @@ def _table(reply: policies_pb2.ListPoliciesResponse) -> RenderableType:
             entry.policy.recipe,
             "on" if entry.policy.enabled else "off",
             _threshold(entry.policy),
-            _duration(entry.policy.cool_down_s),
-            _duration(entry.policy.every_s),
+            duration_text(entry.policy.cool_down_s),
+            duration_text(entry.policy.every_s),
             waiting_line(entry.standing) if entry.policy.enabled else "",
             _last_run(entry.standing),
         ]
@@ -130,8 +130,8 @@ def _facts(policy: policies_pb2.Policy, standing: policies_pb2.PolicyStanding) -
             "policy": "on" if policy.enabled else "off",
             "now": waiting_line(standing) if policy.enabled else "",
             "enough": _threshold(policy),
-            "cool-down": _duration(policy.cool_down_s),
-            "every": _duration(policy.every_s),
+            "cool-down": duration_text(policy.cool_down_s),
+            "every": duration_text(policy.every_s),
             "base model": policy.base_model,
             "settings": settings_text(policy.settings) if plain(policy.settings) else "",
             "then": trainer_pb2.FollowUp.Name(policy.follow_up).removeprefix("FOLLOW_UP_").lower(),
@@ -148,14 +148,6 @@ def _threshold(policy: policies_pb2.Policy) -> str:
     if policy.min_growth_share:
         words.append(f"{number(policy.min_growth_share * 100)} % growth")
     return " or ".join(words) or "1 new example"
-
-
-def _duration(seconds: float) -> str:
-    """In the largest unit that divides it: `6h`; empty for none."""
-    for unit, length_s in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % length_s == 0:
-            return f"{int(seconds // length_s)}{unit}"
-    return f"{seconds:g}s" if seconds else ""
 
 
 def _last_run(standing: policies_pb2.PolicyStanding) -> str:
