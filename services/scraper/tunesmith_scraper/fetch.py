@@ -49,6 +49,27 @@ _CHARSETS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one URL may give, and the settings that say so."""
+
+    max_bytes: int
+    total_timeout_s: float
+    """Seconds of one attempt."""
+    bytes_setting: str
+    timeout_setting: str
+
+    @staticmethod
+    def of_pages(settings: ScraperSettings) -> Limits:
+        """For pages and lists."""
+        return Limits(settings.max_body_bytes, settings.total_timeout_s, "max_body_bytes", "total_timeout_s")
+
+    @staticmethod
+    def of_media(settings: ScraperSettings) -> Limits:
+        """For media files."""
+        return Limits(settings.max_media_bytes, settings.media_timeout_s, "max_media_bytes", "media_timeout_s")
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """What a fetch gave. The body is in the sink; size and hash are those of the decompressed body."""
 
@@ -94,27 +115,27 @@ class Fetcher:
         url: str,
         sink: BinaryIO,
         *,
-        max_bytes: int | None = None,
+        limits: Limits | None = None,
         before_request: Callable[[str], None] = _ignore,
         accept: Callable[[Page], None] = _ignore,
     ) -> Page:
         """Write the body of `url` into `sink`, an empty seekable file, and return what was fetched.
 
         `before_request` is called with the URL of every request, redirects and retries included; `accept` with the
-        headers of a good answer before its body is read. Either may raise to stop. `max_bytes` replaces the setting
-        `max_body_bytes`.
+        headers of a good answer before its body is read. Either may raise to stop. `limits` are those of pages by
+        default.
 
         Raises InvalidInput (URL that may not be fetched), PermissionRefused (private address; 401, 403, 451),
         NotFound (404, 410), SourceUnusable (other 4xx, bad certificate, too many redirects), ResourceExhausted (too
         large, a bomb), DeadlineExceeded (too slow), Unavailable (no answer, 429 or 5xx after all attempts).
         """
         checked = checked_url(url)
-        limit_bytes = max_bytes or self._settings.max_body_bytes
+        limits = limits or Limits.of_pages(self._settings)
         attempt = 0
         while True:
             attempt += 1
             try:
-                return self._attempt(checked, sink, limit_bytes, before_request, accept)
+                return self._attempt(checked, sink, limits, before_request, accept)
             except _Again as error:
                 wait_s = self._wait_s(error, attempt)
                 if wait_s is None:
@@ -135,7 +156,7 @@ class Fetcher:
         self,
         url: httpx.URL,
         sink: BinaryIO,
-        limit_bytes: int,
+        limits: Limits,
         before_request: Callable[[str], None],
         accept: Callable[[Page], None],
     ) -> Page:
@@ -143,7 +164,7 @@ class Fetcher:
         first = url
         num_redirects = 0
         before_request(str(url))
-        deadline = Deadline(self._clock, settings.total_timeout_s, setting=environment_name("total_timeout_s"))
+        deadline = Deadline(self._clock, limits.total_timeout_s, setting=environment_name(limits.timeout_setting))
         backend = PinnedBackend(self._resolver, allow_private=settings.allow_private_addresses, deadline=deadline)
         with httpx.Client(
             transport=_Transport(backend, self._ssl_context),
@@ -157,7 +178,7 @@ class Fetcher:
                     with client.stream("GET", url) as response:
                         target = _redirect_target(response)
                         if target is None:
-                            return self._read(first, response, sink, limit_bytes, accept)
+                            return self._read(first, response, sink, limits, accept)
                 except _NETWORK_ERRORS as error:
                     raise _network_failure(error, deadline) from error
                 num_redirects += 1
@@ -177,7 +198,7 @@ class Fetcher:
         first: httpx.URL,
         response: httpx.Response,
         sink: BinaryIO,
-        limit_bytes: int,
+        limits: Limits,
         accept: Callable[[Page], None],
     ) -> Page:
         """Judge the status, then copy the body within its limits."""
@@ -186,14 +207,14 @@ class Fetcher:
         page = _page_of_headers(first, response)
         accept(page)
         declared = response.headers.get("content-length", "")
-        if declared.isascii() and declared.isdigit() and len(declared) < 20 and int(declared) > limit_bytes:
-            raise _too_large(url, f"{declared} bytes large", limit_bytes)
+        if declared.isascii() and declared.isdigit() and len(declared) < 20 and int(declared) > limits.max_bytes:
+            raise _too_large(url, f"{declared} bytes large", limits)
         digest = hashlib.sha256()
         size_bytes = 0
-        for chunk in self._decompressed(response, limit_bytes):
+        for chunk in self._decompressed(response, limits):
             size_bytes += len(chunk)
-            if size_bytes > limit_bytes:
-                raise _too_large(url, "larger after decompression" if _is_gzip(response) else "larger", limit_bytes)
+            if size_bytes > limits.max_bytes:
+                raise _too_large(url, "larger after decompression" if _is_gzip(response) else "larger", limits)
             ratio = size_bytes / max(1, response.num_bytes_downloaded)
             if size_bytes > _RATIO_JUDGED_FROM_BYTES and ratio > self._settings.max_compression_ratio:
                 raise ResourceExhausted(
@@ -214,14 +235,14 @@ class Fetcher:
             size_bytes=size_bytes,
         )
 
-    def _decompressed(self, response: httpx.Response, limit_bytes: int) -> Iterator[bytes]:
+    def _decompressed(self, response: httpx.Response, limits: Limits) -> Iterator[bytes]:
         """The body in pieces of at most 64 KiB, so that no single piece can be a bomb."""
         url = str(response.url)
         gzip = _is_gzip(response)
         decoder = zlib.decompressobj(wbits=47)  # gzip or zlib, told by the header
         for raw in response.iter_raw(_CHUNK_BYTES):
-            if response.num_bytes_downloaded > limit_bytes:
-                raise _too_large(url, "larger", limit_bytes)
+            if response.num_bytes_downloaded > limits.max_bytes:
+                raise _too_large(url, "larger", limits)
             if not gzip:
                 yield raw
                 continue
@@ -443,10 +464,10 @@ def _is_gzip(response: httpx.Response) -> bool:
     return response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
 
 
-def _too_large(url: str, size: str, limit_bytes: int) -> ResourceExhausted:
-    setting = environment_name("max_body_bytes")
+def _too_large(url: str, size: str, limits: Limits) -> ResourceExhausted:
+    setting = environment_name(limits.bytes_setting)
     return ResourceExhausted(
-        f"{url} is {size}, the limit is {limit_bytes} bytes; collect a smaller page, or raise {setting}",
+        f"{url} is {size}, the limit is {limits.max_bytes} bytes; collect a smaller one, or raise {setting}",
         reason="BODY_TOO_LARGE",
-        metadata={"url": url, "size": size, "limit": str(limit_bytes), "setting": setting},
+        metadata={"url": url, "size": size, "limit": str(limits.max_bytes), "setting": setting},
     )

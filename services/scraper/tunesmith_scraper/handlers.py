@@ -20,6 +20,8 @@ from tunesmith.domain.records import Collection, Record
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
+from tunesmith.recipes.base import Recipe
+from tunesmith_scraper import media
 from tunesmith_scraper.formats.layout import Skipped
 from tunesmith_scraper.settings import ScraperSettings, environment_name
 from tunesmith_scraper.sources import check_spec, rows_of
@@ -83,7 +85,7 @@ def validate(request: CollectRequest, *, settings: ScraperSettings, store: Store
     where there are none; PermissionRefused for a path outside the file roots, or a licence that may not be collected;
     NotFound for a file or upload that does not exist.
     """
-    check_spec(request.source, recipe_named(request.recipe), settings=settings, store=store)
+    _check(request.source, recipe_named(request.recipe), settings, store)
 
 
 def collect(
@@ -109,12 +111,13 @@ def collect(
     from the network; Interrupted soon after `should_stop()` turns true.
     """
     recipe = recipe_named(request.recipe)
-    check_spec(request.source, recipe, settings=settings, store=store)
+    _check(request.source, recipe, settings, store)
     skipped: Counter[str] = Counter()
     report(Progress("fetch", message=request.source.url))
     with tempfile.TemporaryDirectory(dir=scratch, prefix="collect-") as folder:
         with _Spool(Path(folder), request) as spool:
-            found = rows_of(
+            read = media.batch_of if recipe.needs == media.NEED else _table
+            batch = read(
                 request.source,
                 recipe,
                 store=store,
@@ -123,7 +126,7 @@ def collect(
                 settings=settings,
                 scratch=Path(folder),
             )
-            with closing(found) as rows:
+            with closing(batch.rows) as rows:
                 for number, row in enumerate(rows, start=1):
                     if isinstance(row, Skipped):
                         skipped[row.reason] += 1
@@ -131,15 +134,31 @@ def collect(
                         raise _too_many_records(request.source, settings)
                     else:
                         spool.add(row)
-                    if number == 1 or number % _ROWS_BETWEEN_REPORTS == 0:
+                    if batch.num_files or number == 1 or number % _ROWS_BETWEEN_REPORTS == 0:
                         _stop_if_asked(should_stop, spool.num_records)
-                        report(Progress("read", done=spool.num_records, unit="records"))
+                        report(_read_progress(batch, number, spool.num_records))
         if spool.num_records == 0:
             raise _no_records(request.source, skipped)
         report(Progress("store", done=0, total=spool.num_records, unit="records"))
         collection, reused = _store(spool, request, store, rfc3339(clock.now()), should_stop)
     report(Progress("done", done=collection.num_records, total=collection.num_records, unit="records"))
     return Collected(collection, reused, dict(sorted(skipped.items())))
+
+
+def _check(spec: SourceSpec, recipe: Recipe, settings: ScraperSettings, store: Store) -> None:
+    check = media.check_spec if recipe.needs == media.NEED else check_spec
+    check(spec, recipe, settings=settings, store=store)
+
+
+def _table(spec: SourceSpec, recipe: Recipe, **parts: Any) -> media.Batch:
+    """The rows of a source that are records as they stand; how many there are shows at the end."""
+    return media.Batch(0, rows_of(spec, recipe, **parts))
+
+
+def _read_progress(batch: media.Batch, num_read: int, num_records: int) -> Progress:
+    if batch.num_files:
+        return Progress("read", done=num_read, total=batch.num_files, unit="files")
+    return Progress("read", done=num_records, unit="records")
 
 
 def save_upload(store: Store, chunks: Iterable[bytes], *, max_bytes: int, scratch: Path) -> str:

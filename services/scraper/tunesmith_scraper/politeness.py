@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 import httpx
@@ -20,7 +20,7 @@ from tunesmith.domain.errors import (
     Unavailable,
 )
 from tunesmith.ports.clock import Clock
-from tunesmith_scraper.fetch import Fetcher, Page
+from tunesmith_scraper.fetch import Fetcher, Limits, Page
 from tunesmith_scraper.settings import ScraperSettings, environment_name
 
 RobotsVerdict = Literal["allowed", "no-robots-file", "not-applicable"]
@@ -63,6 +63,7 @@ class PoliteFetcher:
         accept: Callable[[Page], None],
         robots: bool = True,
         min_interval_s: float = 0.0,
+        limits: Limits | None = None,
     ) -> tuple[Page, RobotsVerdict]:
         """`Fetcher.fetch`, polite. `robots` False is for documented programming interfaces, which robots.txt is not
         about; `min_interval_s` is the interface's own pace, where it is slower than the setting.
@@ -80,7 +81,7 @@ class PoliteFetcher:
                 verdicts.append(verdict)
             self._keep_pace(hop, max(delay_s, min_interval_s))
 
-        page = self._fetcher.fetch(url, sink, before_request=before_request, accept=accept)
+        page = self._fetcher.fetch(url, sink, limits=limits, before_request=before_request, accept=accept)
         return page, verdicts[-1] if verdicts else "not-applicable"
 
     def _keep_pace(self, url: str, min_interval_s: float) -> None:
@@ -132,9 +133,8 @@ class PoliteFetcher:
         rules: Protego | None = None
         failure = ""
         try:
-            self._fetcher.fetch(
-                address, body, max_bytes=MAX_ROBOTS_BYTES, before_request=lambda hop: self._keep_pace(hop, 0.0)
-            )
+            limits = replace(Limits.of_pages(self._settings), max_bytes=MAX_ROBOTS_BYTES)
+            self._fetcher.fetch(address, body, limits=limits, before_request=lambda hop: self._keep_pace(hop, 0.0))
             rules = Protego.parse(body.getvalue().decode("utf-8-sig", errors="replace"))
         except ResourceExhausted:
             failure = f"it is larger than {MAX_ROBOTS_BYTES} bytes"

@@ -64,6 +64,12 @@ class ScraperSettings(BaseSettings):
     """Largest decompressed to compressed size, judged from 1 MiB on; text compresses 3 to 20 times, bombs 1,000."""
     max_upload_bytes: int = Field(default=2**30, ge=1024)
     """Largest upload or local file; 200,000 song lyrics make some 350 MB."""
+    max_media_bytes: int = Field(default=512 * 2**20, ge=1024)
+    """Largest media file."""
+    max_collection_media_bytes: int = Field(default=64 * 2**30, ge=1024)
+    """Most bytes of media that one collection may hold."""
+    media_timeout_s: float = Field(default=900.0, gt=0, le=24 * 3600)
+    """Seconds that one attempt at a media file may take, as `total_timeout_s` is for pages."""
     max_parsed_bytes: int = Field(default=32 * 2**20, ge=1024)
     """Largest HTML page or JSON array: these are parsed in memory, at several times their size."""
     max_field_chars: int = Field(default=131_072, ge=16, le=131_072)

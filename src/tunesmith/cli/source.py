@@ -65,7 +65,12 @@ class GivenSource:
         licence_url: str,
         display_name: str,
     ) -> GivenSource:
-        """The options as given. A usage error names a file that is not there, before anything starts."""
+        """The options as given. A usage error names a file that is not there, before anything starts.
+
+        A folder is not sent: the server reads it where it lies, if it may.
+        """
+        if source and not _URL.match(source) and Path(source).expanduser().is_dir():
+            source = Path(source).expanduser().resolve().as_uri()
         file = _local(source, option="--source")
         join_file = _local(join, option="--join")
         if (join_on or join_columns) and not join:

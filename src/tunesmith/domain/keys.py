@@ -15,6 +15,11 @@ def media(sha256: str) -> str:
     return f"media/{sha256}"
 
 
+def media_source(url_sha256: str) -> str:
+    """Which media file an address gave, by the SHA-256 of the address; a hint that may be lost without harm."""
+    return f"media-sources/{url_sha256}.json"
+
+
 def clip(sha256: str, seconds: int) -> str:
     """The first `seconds` of the media file with that SHA-256, in a container of their own (Matroska)."""
     return f"clips/{sha256}-{seconds}s.mkv"

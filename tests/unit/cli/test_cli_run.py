@@ -270,6 +270,15 @@ def test_a_missing_file_is_an_error_before_anything_starts(tunesmith: Tunesmith,
     assert fake.requests == []
 
 
+def test_a_folder_is_named_to_the_server_which_reads_it_itself(
+    tunesmith: Tunesmith, fake: FakeServices, tmp_path: Path
+) -> None:
+    tunesmith("run", "micro_genre", "--source", tmp_path, "--samples", "0")
+
+    assert fake.of(scraper_pb2.CollectRequest)[0].source.url == tmp_path.as_uri()
+    assert fake.uploaded == []
+
+
 def test_a_url_is_passed_on_as_it_is(tunesmith: Tunesmith, fake: FakeServices) -> None:
     tunesmith("run", "micro_genre", "--source", "https://lists.example/genres", "--selector", "li a", "--samples", "0")
 
