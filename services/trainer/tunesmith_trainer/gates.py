@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from tunesmith.domain.models import Gate, GateResult, Measure, MetricInfo
 from tunesmith_trainer.evaluation.metrics import difference_name, formatted
 
+SHARED_GATES = (Gate("leak", "leaked_share", "<=", 0.0, "the model was trained on rows that were to be held out"),)
+"""Gates that every recipe has beside its own."""
+
 _WANTED = {">=": "at least", "<=": "at most"}
 _BOUND = {"value": "it", "low": "the lower end of its interval", "high": "the upper end of its interval"}
 

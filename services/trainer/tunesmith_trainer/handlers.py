@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,7 @@ def tune(
             shutil.rmtree(work, ignore_errors=True)
             return get_run(store, request.recipe, request.run_id), True
         # Importing PyTorch takes seconds; a run that exists should not wait for it.
+        from tunesmith_trainer.evaluation.leaks import trained_on
         from tunesmith_trainer.torch_backend.base_models import resolve_base
         from tunesmith_trainer.torch_backend.rows import TrainingRow
         from tunesmith_trainer.torch_backend.training import train
@@ -250,13 +252,8 @@ def tune(
         progress = _training_progress(report)
         base = resolve_base(request.base_model, bases_folder, progress=progress, should_stop=should_stop)
         dataset = get_dataset(store, request.recipe, request.dataset_id)
-        train_rows, validation_rows = (
-            [
-                TrainingRow(example.prompt, example.completion)
-                for example in iterate_examples(dataset, split, store=store, folder=work / "data")
-            ]
-            for split in TRAINING_SPLITS
-        )
+        given = [list(iterate_examples(dataset, s, store=store, folder=work / "data")) for s in TRAINING_SPLITS]
+        train_rows, validation_rows = ([TrainingRow(e.prompt, e.completion) for e in split] for split in given)
         outcome = train(
             base,
             train_rows,
@@ -272,6 +269,8 @@ def tune(
         for path in sorted(outcome.adapter_folder.iterdir()):
             store.put_file(prefix + path.name, path)
         store.put_file(keys.run_metrics(request.recipe, request.run_id), outcome.metrics_path)
+        seen = trained_on(recipe_named(request.recipe), chain.from_iterable(given))
+        store.put(keys.run_trained_on(request.recipe, request.run_id), seen)
         if request.base_model in BUILTIN_BASES:
             publish_base(store, Path(base), request.base_fingerprint)
         run = Run(
@@ -355,7 +354,10 @@ def _version_of(
     report(Progress("load", message="loading base, candidate" + (" and champion" if rival else "")))
     dataset = get_dataset(store, recipe.name, run.dataset_id)
     folder = scratch / f"judge-{run.id}"
-    train_answers = [e.answer for e in iterate_examples(dataset, "train", store=store, folder=folder / "data")]
+    train_answers, train_keys = [], []
+    for example in iterate_examples(dataset, "train", store=store, folder=folder / "data"):
+        train_answers.append(example.answer)
+        train_keys.append(recipe.duplicate_key(example))
     test_examples = list(iterate_examples(dataset, "test", store=store, folder=folder / "data"))
     _fetch_folder(store, run.adapter_key, folder / "candidate")
     if rival is not None:
@@ -371,6 +373,8 @@ def _version_of(
         recipe,
         subjects=subjects,
         train_answers=train_answers,
+        train_keys=train_keys,
+        trained_on=_written_down(store, keys.run_trained_on(recipe.name, run.id)),
         test_examples=test_examples,
         catalogue=(),
         base_seen=answers_seen_by_base(run.base_model),
@@ -452,6 +456,11 @@ def _training_progress(report: ProgressReporter) -> Callable[[TrainingProgress],
         )
 
     return forward
+
+
+def _written_down(store: Store, key: str) -> frozenset[str]:
+    """The lines of an object; none when a run of an older version did not write it."""
+    return frozenset(store.get(key).data.decode().split()) if store.exists(key) else frozenset()
 
 
 def _fetch_folder(store: Store, prefix: str, folder: Path) -> None:

@@ -75,6 +75,11 @@ def run_metrics(recipe: str, run_id: str) -> str:
     return f"runs/{recipe}/{run_id}/metrics.jsonl"
 
 
+def run_trained_on(recipe: str, run_id: str) -> str:
+    """Digests of the rows that a run's training was given, one a line, so that a leak of held-out rows is found."""
+    return f"runs/{recipe}/{run_id}/trained-on"
+
+
 def adapter(recipe: str, run_id: str) -> str:
     """Prefix (with trailing `/`) of an adapter's files."""
     return f"runs/{recipe}/{run_id}/adapter/"

@@ -161,6 +161,7 @@ RECIPE = PlaylistRecipe(
     title="Make a playlist for what a person says",
     default_source="sample:playlists",
     record_fields=("title",),
+    default_base_model="builtin:tiny-text",
     optional_fields=("description", "songs", "prompt", "reply", *_ATTRIBUTES),
     curation=CurationSettings(near_duplicate_similarity=0.85),
     training=TrainingSettings(

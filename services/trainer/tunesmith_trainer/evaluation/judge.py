@@ -18,8 +18,10 @@ from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.recipes.base import Against, Answered, Recipe
 from tunesmith_trainer.curation.distributions import length_band
 from tunesmith_trainer.evaluation.answers import Answer, KnownAnswers, read_answer, words_of
+from tunesmith_trainer.evaluation.confidence import wilson
 from tunesmith_trainer.evaluation.copying import longest_copied_spans
 from tunesmith_trainer.evaluation.judged_model import JudgedModel
+from tunesmith_trainer.evaluation.leaks import leaked_rows
 from tunesmith_trainer.evaluation.measures import (
     Measured,
     TrainingText,
@@ -32,7 +34,7 @@ from tunesmith_trainer.evaluation.metrics import described, heldout_anchor
 from tunesmith_trainer.evaluation.ngram import CharacterNgram, num_scored_chars
 from tunesmith_trainer.evaluation.twins import TwinIndex
 from tunesmith_trainer.evaluation.words import compression_ratio, distinct_words, word_entropy
-from tunesmith_trainer.gates import decide
+from tunesmith_trainer.gates import SHARED_GATES, decide
 
 FIRST_SEED = 10_000
 """Seed number of the first prompt, and the sampling seed of the first batch."""
@@ -52,7 +54,7 @@ def report_id(recipe: Recipe, run_id: str, champion_version: str) -> str:
     settings: dict[str, Any] = {
         "judge": asdict(recipe.judge),
         "generation": asdict(recipe.generation),
-        "gates": [asdict(gate) for gate in recipe.gates],
+        "gates": [asdict(gate) for gate in (*recipe.gates, *SHARED_GATES)],
     }
     if recipe.code_hash:
         settings["code"] = recipe.code_hash
@@ -85,6 +87,8 @@ def judge(
     *,
     subjects: Mapping[Subject, JudgedModel],
     train_answers: Sequence[str],
+    train_keys: Sequence[str],
+    trained_on: Collection[str],
     test_examples: Sequence[Example],
     catalogue: Collection[str],
     base_seen: Collection[str],
@@ -97,6 +101,8 @@ def judge(
 ) -> Report:
     """Measure every subject on the same prompts, seeds and held-out rows, and decide the gates.
 
+    `train_answers` and `train_keys` are of the dataset's training rows; `trained_on` is what the run wrote down of the
+    rows that it was given (see `leaks`).
     `base_seen` are answers that the base model's own pretraining text holds: held-out rows among them, or near-twins
     of them, are left out of the loss, and the anchor `heldout_rows_seen_by_base` states their number. `catalogue` may
     be empty; then novelty against it is not measured. A measure that is not a number is left out of the report. Samples
@@ -140,10 +146,12 @@ def judge(
         ]
         measured[subject] = shared.joined(measure_own(recipe, answered, against, seed=FIRST_SEED)).joined(loss)
 
+    leaked = leaked_rows(recipe, test_examples, train_keys=train_keys, known=known, trained_on=trained_on)
     metrics: dict[str, dict[str, Measure]] = {subject: dict(row.measures) for subject, row in measured.items()}
     for subject, row in measured.items():
         if subject != "candidate":
             metrics["candidate"] |= differences(measured["candidate"], row, name=subject, seed=FIRST_SEED)
+    metrics["candidate"]["leaked_share"] = wilson(sum(leaked), len(leaked))
     metrics = {subject: {k: m for k, m in row.items() if _is_number(m)} for subject, row in metrics.items()}
 
     anchors = {
@@ -155,7 +163,7 @@ def judge(
         **_anchors_of_data(training, train_answers, num_answers=sum(a.valid for a in answers["candidate"])),
         **_own_anchors(recipe, test_examples, against),
     }
-    gates = decide(recipe.gates, metrics, described(recipe))
+    gates = decide((*recipe.gates, *SHARED_GATES), metrics, described(recipe))
     return Report(
         id=report_id(recipe, run.id, champion_version),
         recipe=recipe.name,

@@ -74,6 +74,12 @@ METRIC_DESCRIPTIONS: Mapping[str, MetricInfo] = {
         "lower",
         "Valid answers that share 160 characters or more with a training answer (the limit of the German UrhDaG).",
     ),
+    "leaked_share": MetricInfo(
+        "Leaked",
+        "share",
+        "lower",
+        "Held-out rows that the run was trained on, or a near-twin of them: its other figures would flatter it.",
+    ),
     "bits_per_char": MetricInfo(
         "Loss on held-out answers",
         "bits",

@@ -17,6 +17,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.domain.runs import TrainingProgress
+from tunesmith.recipes.playlist_form import read_playlist
 from tunesmith_trainer.torch_backend.pretraining import END, PAD, Batch, pretrain
 from tunesmith_trainer.torch_backend.text_sample import TextBaseSettings, TextSample
 
@@ -106,10 +107,11 @@ class Documents:
     """Documents made of the sample text, one after another without end; the same `chance` makes the same ones."""
 
     def __init__(self, sample: TextSample, chance: random.Random) -> None:
-        sentences = [s for text in sample.prose for s in _SENTENCE_END.split(text)] + list(sample.remarks)
+        names, remarks = _parts(sample.replies)
+        sentences = [s for text in sample.prose for s in _SENTENCE_END.split(text)] + remarks
         stanzas = [s.strip() for song in sample.songs for s in _STANZA_END.split(song) if s.strip()]
         self._chance = chance
-        self._names = _Deck(sample.names, chance)
+        self._names = _Deck([*sample.names, *names], chance)
         self._phrases = _Deck(sample.phrases, chance)
         self._prose = _Deck(sample.prose, chance)
         self._sentences = _Deck(sentences, chance)
@@ -219,6 +221,16 @@ class Documents:
     def _quotes(self) -> str:
         left, right = self._chance.choice((('"', '"'), ("“", "”"), ("'", "'"), ("<i>", "</i>"), ("> ", ""), ("(", ")")))
         return "\n".join(f"{left}{self._sentences.draw()}{right}" for _ in range(self._chance.randint(1, 4)))
+
+
+def _parts(replies: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names (titles and artists) and remarks of playlists, each once."""
+    names: dict[str, None] = {}
+    remarks: dict[str, None] = {}
+    for playlist in map(read_playlist, replies):
+        names |= dict.fromkeys([playlist.title, *(name for s in playlist.songs for name in (s.title, s.artist))])
+        remarks |= dict.fromkeys([playlist.opening, *(song.reason for song in playlist.songs), playlist.closing])
+    return list(names), list(remarks)
 
 
 def _batches(tokenizer: PreTrainedTokenizerFast, sample: TextSample, settings: TextBaseSettings) -> list[Batch]:

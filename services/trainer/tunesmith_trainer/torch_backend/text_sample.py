@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from tunesmith.domain.examples import Example, split_bucket
+from tunesmith.domain.records import Licence, Provenance, Record
+from tunesmith.recipes import SHIPPED
 from tunesmith_trainer.torch_backend.fingerprint import PretrainingSettings, default_sample_text, package_file
 
 CODE_VERSION = 1
@@ -33,24 +38,50 @@ class TextSample:
     prose: tuple[str, ...]
     """Paragraphs of one to three sentences; no recipe has them as answers."""
     songs: tuple[str, ...] = ()
-    """Whole lyrics with their line breaks."""
-    remarks: tuple[str, ...] = ()
-    """Single sentences, such as what somebody says about a song."""
-    answers: tuple[str, ...] = ()
-    """Answers of recipes that `songs` and `remarks` were taken from, as those recipes write them."""
+    """Lyrics with their line breaks."""
+    replies: tuple[str, ...] = ()
+    """Playlists as the recipe writes them; the base sees their parts, never the whole."""
 
     @property
     def seen(self) -> tuple[str, ...]:
         """Every text that a recipe could have as an answer."""
-        return (*self.names, *self.phrases, *self.answers)
+        return (*self.names, *self.phrases, *self.songs, *self.replies)
 
 
 @functools.cache
 def default_text_sample() -> TextSample:
-    """The sample text that ships with the project. Raises NotFound when a file is missing."""
+    """The sample text that ships with the project. Raises NotFound when a file is missing.
+
+    Songs and playlists are those of the scraper's samples that their recipes, with their own settings, train on.
+    """
     short = default_sample_text()
     prose = package_file("tunesmith_trainer", "samples/prose.txt").read_text("utf-8").splitlines()
-    return TextSample(names=short.names, phrases=short.phrases, prose=tuple(line for line in prose if line))
+    return TextSample(
+        names=short.names,
+        phrases=short.phrases,
+        prose=tuple(line for line in prose if line),
+        songs=_trained_on("lyrics", {"title": "SName", "lyrics": "Lyric", "artist": "ALink"}),
+        replies=_trained_on("playlist", {name: name for name in ("title", "prompt", "reply")}),
+    )
+
+
+_FILES = {"lyrics": "samples/lyrics.csv", "playlist": "samples/playlists.csv"}
+_NOWHERE = Provenance("sample", "sample:", "sample:", Licence("Apache-2.0"), "1970-01-01T00:00:00Z", "0" * 64)
+
+
+def _trained_on(recipe_name: str, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """The answers of a recipe's sample that its datasets put on the training side, each once, in the file's order."""
+    recipe = SHIPPED.get(recipe_name)
+    if recipe is None:
+        return ()
+    answers: dict[str, None] = {}
+    with package_file("tunesmith_scraper", _FILES[recipe_name]).open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            record = Record.make({field: row[column] for field, column in columns.items()}, _NOWHERE)
+            made = recipe.example(record, index=0)
+            if isinstance(made, Example) and split_bucket(recipe.duplicate_key(made)) == "train":
+                answers[made.answer] = None
+    return tuple(answers)
 
 
 def text_base_fingerprint(sample: TextSample, settings: TextBaseSettings) -> str:

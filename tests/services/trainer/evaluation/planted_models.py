@@ -134,6 +134,8 @@ def judged(
     arguments = {
         "subjects": subjects,
         "train_answers": TRAIN,
+        "train_keys": [RECIPE.identity(name) for name in TRAIN],
+        "trained_on": frozenset(),
         "test_examples": TEST_EXAMPLES,
         "catalogue": NAMES[:1000],
         "base_seen": [],

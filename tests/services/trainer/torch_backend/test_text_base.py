@@ -37,7 +37,7 @@ SAMPLE = TextSample(
     phrases=("slow", "loud", "a slow song"),
     prose=("The boat waits. Nobody sings.", "Rain fell on the drum, and the drum answered."),
     songs=("[Verse 1]\nWe walk home\nWe hum\n\n[Chorus]\nHome, home",),
-    remarks=("A quiet piano, and a lot of room.",),
+    replies=("# Wet Glass\nLet it pour.\n1. Roof of Tin — Old Petrichor: slow, steady drops\nStay dry.",),
 )
 
 
