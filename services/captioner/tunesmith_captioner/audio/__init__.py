@@ -1,0 +1,1 @@
+"""What signal analysis can tell of sound: tempo, key, loudness, texture."""

@@ -1,0 +1,1 @@
+"""Media files -> clips -> samples, in a child process with limits."""

@@ -1,0 +1,1 @@
+"""What signal analysis can tell of pictures: shots, motion, light, colours."""
