@@ -271,8 +271,13 @@ def test_an_unknown_model_is_not_found(client: Client) -> None:
 def test_the_captioner_says_what_it_can_do(client: Client, made: dict[str, Any]) -> None:
     request = captioner_pb2.CaptionClipsRequest(recipe=RECIPE, collection_id=made["collection"].id)
 
-    assert list(client.captioner.ListCaptioners(captioner_pb2.ListCaptionersRequest()).captioners) == []
-    assert refused(client.captioner.CaptionClips, request)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "NO_CAPTIONER")
+    listed = client.captioner.ListCaptioners(captioner_pb2.ListCaptionersRequest()).captioners
+    assert [one.name for one in listed] == ["signal-audio", "signal-video"]
+    no_media = (grpc.StatusCode.INVALID_ARGUMENT, "NO_CAPTIONS_NEEDED")
+    assert refused(client.captioner.CaptionClips, request)[:2] == no_media
+    request.captioners.append("lp-music-caps")
+    unknown = (grpc.StatusCode.FAILED_PRECONDITION, "NO_CAPTIONER")
+    assert refused(client.captioner.CaptionClips, request)[:2] == unknown
 
 
 def test_an_unknown_recipe_lists_the_known_ones(client: Client) -> None:

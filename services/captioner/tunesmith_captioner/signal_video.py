@@ -47,7 +47,7 @@ class SignalVideo:
         cuts = find_cuts(clip.thumbnails, clip.thumbnail_times_s)
         motion = measure_motion(clip.thumbnails, clip.thumbnail_times_s, cuts)
         brightness = luma(clip.frames)
-        duration_s = len(clip.frames) / clip.frame_rate
+        duration_s = min(len(clip.frames) / clip.frame_rate, clip.duration_s)
         return Captioned(
             captions=tuple(
                 _window(start, end, clip, motion, brightness, cuts) for start, end in windows(duration_s, WINDOW_S)

@@ -25,6 +25,11 @@ def clip(sha256: str, seconds: int) -> str:
     return f"clips/{sha256}-{seconds}s.mkv"
 
 
+def captions(sha256: str, captioner: str, version: str, seconds: int) -> str:
+    """What one captioner made of the first `seconds` of a media file."""
+    return f"captions/{sha256}/{captioner}-{version}-{seconds}s.json"
+
+
 def collection(recipe: str, collection_id: str) -> str:
     """A collection's manifest; written last, so that its presence means the shards are whole."""
     return f"collections/{recipe}/{collection_id}.json"

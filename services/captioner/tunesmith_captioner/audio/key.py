@@ -63,8 +63,9 @@ def estimate_key(samples: Floats, rate: int) -> Key:
 def chroma(samples: Floats, rate: int) -> tuple[Floats, float]:
     """(12,) how much each pitch class sounds, C first, and the share of what sounds that lasts.
 
-    Spectral peaks on a logarithmic pitch axis that is tuned to the clip. Only peaks that last count, so that drums and noise add little; each frame counts by the square root of its
-    amplitude, so that quiet passages are heard too. All zero where nothing lasts.
+    Spectral peaks on a logarithmic pitch axis that is tuned to the clip. Only peaks that last count, so that drums and
+    noise add little; each frame counts by the square root of its amplitude, so that quiet passages are heard too. All
+    zero where nothing lasts.
     """
     hz = np.fft.rfftfreq(_WINDOW, 1 / rate)
     used = (hz >= _LOW_HZ) & (hz <= _HIGH_HZ)

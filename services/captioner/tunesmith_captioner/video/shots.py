@@ -46,7 +46,8 @@ def measure_motion(thumbnails: Bytes, times_s: Floats, cuts_s: Floats) -> Floats
     start, end = times_s[picked[:-1]], times_s[picked[1:]]
     change = _change(thumbnails[picked[:-1]], thumbnails[picked[1:]]) * (MOTION_STEP_S / (end - start))
     within_shot = np.searchsorted(cuts_s, start, side="right") == np.searchsorted(cuts_s, end, side="right")
-    return np.stack([end, change], 1)[within_shot].astype(np.float32)
+    moving: Floats = np.stack([end, change], 1)[within_shot].astype(np.float32)
+    return moving
 
 
 def _change(before: Bytes, after: Bytes) -> Floats:
