@@ -32,6 +32,13 @@ GOLDEN_PROMPTS = {
         'that fit the pictures, and the tempo last, such as "96 bpm".<|im_end|>\n'
         "<|im_start|>user\nA dark picture.<|im_end|>\n<|im_start|>assistant\n",
     ),
+    "lyrics": (
+        {"title": "Low  Tide", "artist": "Ada & the Ebb", "genres": "Folk;Indie Folk"},
+        "### Instruction: You are a creative, world-famous expert lyricist. Write lyrics for a song, given just a "
+        "title, artist name, possible genres, and any additional information provided.\n\n### Input:\n"
+        'Write lyrics for a song titled "Low Tide" to be performed by Ada & the Ebb using the following genres: '
+        "Folk, Indie Folk.\n\n### Response:\n",
+    ),
     "playlist": (
         {"prompt": "rainy day, stuck inside"},
         "<|im_start|>system\nYou make playlists. Give a title, a line that meets the mood, at most 15 songs with a "
@@ -44,6 +51,7 @@ GOLDEN_PROMPTS = {
 SAMPLE_ROWS = {
     "micro_genre": [{"name": "deep house"}, {"name": "Nordic folk metal"}],
     "video_tags": [{"media": "0" * 64, "scene": "A bright lake.", "tags": '["airy pads", "piano", "96 bpm"]'}],
+    "lyrics": [{"title": "Low Tide", "artist": "Ada", "lyrics": "[Verse]\nOne\nTwo\n\n[Chorus]\nThree \nFour"}],
     "playlist": [
         {
             "title": "Wet Glass",
@@ -172,5 +180,5 @@ def test_a_seed_that_is_no_number_is_refused(seed):
 
 
 def test_an_unknown_recipe_lists_the_known():
-    with pytest.raises(UnknownRecipe, match="known recipes: micro_genre"):
+    with pytest.raises(UnknownRecipe, match="known recipes: lyrics, micro_genre"):
         recipe_named("micro-genre")

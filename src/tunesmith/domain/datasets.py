@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
-from tunesmith.domain.overrides import Ranges, with_overrides
+from tunesmith.domain.errors import InvalidInput
+from tunesmith.domain.overrides import Ranges, check_ranges, with_overrides
+
+LanguageBy = Literal["both", "column", "detection"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +25,26 @@ class CurationSettings:
     """No word may stand in more than this share of the rows; 0 turns balancing by word off."""
     max_language_share: float = 0.0
     """No language may hold more than this share of the rows; 0 turns balancing by language off."""
+    validation_share: float = 0.1
+    """Share of the rows, by their text, that are held out for early stopping."""
+    test_share: float = 0.1
+    """Share of the rows, by their text, that are held out for the judge."""
+    sample_share: float = 1.0
+    """Share of the rows that is used at all, chosen by `seed` and text: the same rows whatever else is collected."""
+    keep: str = ""
+    """Attribute values whose rows sampling and balancing never leave out, separated by `;`: `Odessa Finch; Ashgrove`,
+    or with the attribute's name, `artist=Odessa Finch`."""
+    languages: str = ""
+    """Languages to use, ISO 639 codes separated by commas; any when empty."""
+    language_by: LanguageBy = "both"
+    """What decides a row's language where `languages` are given: its `language` `column`, our `detection` from its
+    text, or `both`, which drops rows where they disagree."""
     seed: int = 42
-    """Decides which rows balancing drops, and the seed numbers in prompts."""
+    """Decides which rows sampling and balancing drop, and the seed numbers in prompts."""
 
     def to_json(self) -> dict[str, Any]:
         """The settings by field name."""
-        return {
-            "near_duplicate_similarity": self.near_duplicate_similarity,
-            "drop_near_duplicates": self.drop_near_duplicates,
-            "max_word_share": self.max_word_share,
-            "max_language_share": self.max_language_share,
-            "seed": self.seed,
-        }
+        return asdict(self)
 
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> CurationSettings:
@@ -41,15 +53,55 @@ class CurationSettings:
 
     def changed(self, overrides: Mapping[str, Any]) -> CurationSettings:
         """A copy with `overrides` applied and checked; InvalidInput names the setting, the value and the range."""
-        return with_overrides(self, overrides, what="curation", ranges=_RANGES)
+        settings = with_overrides(self, overrides, what="curation", ranges=_RANGES)
+        settings.check()
+        return settings
 
+    def check(self) -> None:
+        """Raise InvalidInput for the first setting that cannot work."""
+        check_ranges(self, what="curation", ranges=_RANGES)
+        if self.language_by not in get_args(LanguageBy):
+            raise _unknown("language_by", self.language_by, f"use {', '.join(get_args(LanguageBy))}")
+        for code in self.language_codes:
+            if not _LANGUAGE.fullmatch(code):
+                raise _unknown("languages", self.languages, "use ISO 639 codes such as en or en,es")
+        if len(self.kept) > MAX_KEPT:
+            raise _unknown("keep", f"{len(self.kept)} values", f"at most {MAX_KEPT} can be kept")
+
+    @property
+    def language_codes(self) -> frozenset[str]:
+        """`languages`, read; empty for any."""
+        return frozenset(code.strip().casefold() for code in self.languages.split(",") if code.strip())
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """`keep`, read: values, or `attribute=value`, in small letters."""
+        parts = (value.casefold().split("=") for value in self.keep.split(";") if value.strip())
+        return frozenset("=".join(" ".join(part.split()) for part in value) for value in parts)
+
+
+MAX_KEPT = 10_000
+"""Values of `keep`."""
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 _RANGES: Ranges = {
     "near_duplicate_similarity": (0.3, 1.0),
     "max_word_share": (0.0, 1.0),
     "max_language_share": (0.0, 1.0),
+    "validation_share": (0.01, 0.45),
+    "test_share": (0.01, 0.45),
+    "sample_share": (0.0001, 1.0),
     "seed": (0, 2**32 - 1),
 }
+
+
+def _unknown(name: str, value: str, fix: str) -> InvalidInput:
+    return InvalidInput(
+        f"curation setting {name}={value[:60]!r} cannot be used: {fix}",
+        reason="SETTING_OUT_OF_RANGE",
+        metadata={"field": name, "value": value[:60]},
+    )
 
 
 @dataclass(frozen=True, slots=True)

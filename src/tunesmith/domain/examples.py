@@ -11,14 +11,19 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-def split_bucket(key: str) -> Split:
-    """The split that a normalised answer belongs to when nothing else decides: 80 % / 10 % / 10 %.
+def split_bucket(key: str, *, validation_share: float = 0.1, test_share: float = 0.1) -> Split:
+    """The split that a normalised answer belongs to when nothing else decides.
 
-    It depends on the text alone, so that whoever trains a base model on sample text can leave out just what a
-    dataset holds out, without knowing that dataset.
+    It depends on the text and the shares alone, so that whoever trains a base model on sample text can leave out just
+    what a dataset holds out, without knowing that dataset. A text's place is the same whatever the shares: with larger
+    ones, rows only move from `train` to `validation` and from there to `test`.
     """
-    bucket = int.from_bytes(hashlib.sha256(key.casefold().strip().encode()).digest()[:8], "big") % 100
-    return "train" if bucket < 80 else "validation" if bucket < 90 else "test"
+    digest = hashlib.sha256(key.casefold().strip().encode()).digest()
+    percent = int.from_bytes(digest[:8], "big") % 100
+    place = (percent + int.from_bytes(digest[8:16], "big") / 2**64) / 100
+    if place < 1 - validation_share - test_share:
+        return "train"
+    return "validation" if place < 1 - test_share else "test"
 
 
 @dataclass(frozen=True, slots=True)

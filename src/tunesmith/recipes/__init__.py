@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.domain.errors import RecipeFailed, UnknownRecipe
-from tunesmith.recipes import micro_genre, playlist, video_tags
+from tunesmith.recipes import lyrics, micro_genre, playlist, video_tags
 from tunesmith.recipes.base import Recipe
 from tunesmith.recipes.plugins import SETTING, Plugins, load_plugins
 
@@ -15,6 +15,7 @@ SHIPPED: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         micro_genre.RECIPE,
+        lyrics.RECIPE,
         playlist.RECIPE,
         video_tags.RECIPE,
     )

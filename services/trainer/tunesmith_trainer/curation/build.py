@@ -25,10 +25,21 @@ from tunesmith_trainer.curation.answers import Answers
 from tunesmith_trainer.curation.balance import Traits, overrepresented
 from tunesmith_trainer.curation.disk_lines import DiskLines
 from tunesmith_trainer.curation.distributions import Distributions
-from tunesmith_trainer.curation.drops import BALANCE_LANGUAGE, BALANCE_WORD, EXACT_DUPLICATE, NEAR_DUPLICATE, Drops
+from tunesmith_trainer.curation.drops import (
+    BALANCE_LANGUAGE,
+    BALANCE_WORD,
+    EXACT_DUPLICATE,
+    LANGUAGE_DISAGREES,
+    LANGUAGE_NOT_WANTED,
+    LANGUAGE_UNKNOWN,
+    NEAR_DUPLICATE,
+    SAMPLED_OUT,
+    Drops,
+)
 from tunesmith_trainer.curation.languages import UNKNOWN, LanguageDetector, language_of
 from tunesmith_trainer.curation.load import file_sha256, load_dataset_manifest
 from tunesmith_trainer.curation.near_twins import twin_clusters
+from tunesmith_trainer.curation.selection import Selection
 from tunesmith_trainer.curation.splits import assign_splits
 from tunesmith_trainer.curation.steps import Row, in_reading_order, read_rows, sightings, usable_rows
 
@@ -55,11 +66,11 @@ def build_dataset(
 ) -> tuple[Dataset, bool]:
     """Curate the records of `collections` into a dataset, and say whether it existed already.
 
-    Steps: recipe filters, exact duplicates, near-twins, balancing, split, prompts. The order of `collections` does
-    not matter. The id follows from recipe, settings, CURATION_VERSION and the bytes of the three shards (which hold
-    the ordered examples and no times): collections that add nothing new give the stored dataset back, with the counts
-    and the lineage of its first build. Shards and lineage are written before the manifest, so a dataset whose
-    manifest is there is whole, and a build that died leaves nothing that counts and is simply run again.
+    Steps: recipe filters, sample, languages, exact duplicates, near-twins, balancing, split, prompts. The order of
+    `collections` does not matter. The id follows from recipe, settings, CURATION_VERSION and the bytes of the three
+    shards (which hold the ordered examples and no times): collections that add nothing new give the stored dataset
+    back, with the counts and the lineage of its first build. Shards and lineage are written before the manifest, so a
+    dataset whose manifest is there is whole, and a build that died leaves nothing that counts and is simply run again.
 
     `work_dir` takes the texts, some 1.5 times the size of the records; memory grows by some 350 bytes an answer.
     The folder `work_dir/curation` is emptied first and removed at the end.
@@ -73,9 +84,10 @@ def build_dataset(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        with Answers(folder, seed=settings.seed) as answers:
+        with Answers(folder, settings) as answers:
             pace = _Pace(report, should_stop)
-            build = _Build(recipe, in_reading_order(collections), settings, store, folder, pace, answers)
+            detect = LanguageDetector()
+            build = _Build(recipe, in_reading_order(collections), settings, store, folder, pace, answers, detect)
             return build.run(clock)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -96,6 +108,7 @@ def _check(recipe: Recipe, collections: Sequence[Collection], settings: Curation
                 f"{name}={share} is outside [0, 1]; use 0 to turn it off, or a share such as 0.05",
                 metadata={"field": name, "value": str(share)},
             )
+    settings.check()
     for collection in collections:
         if collection.recipe != recipe.name:
             raise InvalidInput(
@@ -143,6 +156,7 @@ class _Build:
     folder: Path
     pace: _Pace
     answers: Answers
+    detect: LanguageDetector
 
     def run(self, clock: Clock) -> tuple[Dataset, bool]:
         drops, distributions = Drops(), Distributions()
@@ -194,8 +208,10 @@ class _Build:
         rows = counted(read_rows(self.collections, store=self.store, folder=self.folder))
         promised = sum(collection.num_records for collection in self.collections)
         rows = self.pace.each(rows, stage="reading", total=promised, unit="records")
-        for sighting in sightings(usable_rows(rows, self.recipe, drops), drops):
-            self.answers.add(sighting)
+        selection = Selection(self.settings, detect=self.detect)
+        chosen = selection.of(usable_rows(rows, self.recipe, drops), drops)
+        for sighting in sightings(chosen, drops):
+            self.answers.add(sighting, always_kept=selection.always_keeps(sighting.usable.example))
         return num_records
 
     def _find_twins(self) -> Sequence[int]:
@@ -215,16 +231,19 @@ class _Build:
 
     def _balance(self, kept: bytearray, drops: Drops, distributions: Distributions) -> None:
         by_word, by_language = self.settings.max_word_share > 0, self.settings.max_language_share > 0
-        detect, traits = LanguageDetector(), Traits()
+        traits = Traits()
         records = self.pace.each(self.answers.records(), stage="balancing", total=len(kept), unit="answers")
         for example in (_example(self.recipe, record, index=0) for record in records):
             traits.append(
                 self.recipe.attributes(example.answer).get("word", ()) if by_word else (),
-                language_of(example, detect=detect) if by_language else UNKNOWN,
+                language_of(example, detect=self.detect) if by_language else UNKNOWN,
             )
         refused = overrepresented(
             traits,
-            sorted((n for n, is_kept in enumerate(kept) if is_kept), key=self.answers.ranks.__getitem__),
+            sorted(
+                (n for n, is_kept in enumerate(kept) if is_kept and not self.answers.always_kept[n]),
+                key=self.answers.ranks.__getitem__,
+            ),
             max_word_share=self.settings.max_word_share,
             max_language_share=self.settings.max_language_share,
         )
@@ -316,6 +335,10 @@ def _no_usable_rows(recipe: Recipe, num_records: int, num_examples: Mapping[str,
         fix = "collect records first"
     elif counts.get(BALANCE_WORD) or counts.get(BALANCE_LANGUAGE):
         fix = "raise max_word_share or max_language_share, or collect more varied records"
+    elif counts.get(SAMPLED_OUT):
+        fix = "raise sample_share, or collect more records"
+    elif any(counts.get(r) for r in (LANGUAGE_NOT_WANTED, LANGUAGE_DISAGREES, LANGUAGE_UNKNOWN)):
+        fix = "allow more languages, set language_by=column or detection, or collect more records"
     elif counts.get(NEAR_DUPLICATE):
         fix = "set drop_near_duplicates=false, raise near_duplicate_similarity, or collect more records"
     else:

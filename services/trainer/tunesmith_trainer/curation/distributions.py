@@ -33,10 +33,14 @@ class Distributions:
             self._counts[attribute] = Counter(dict(_commonest(counts, _MAX_COUNTED // 2)))
 
     def add_example(self, example: Example, split: Split, recipe: Recipe) -> None:
-        """Count a row under its split, its length, the recipe's attributes of its answer and its record's own."""
+        """Count a row under its split, its length, the recipe's attributes of its answer and its record's own.
+
+        An attribute that lists several values (`Rock; Folk`) counts under each.
+        """
         attributes = {name: list(values) for name, values in recipe.attributes(example.answer).items()}
         for name, value in example.attributes.items():
-            attributes.setdefault(f"record_{name}" if name in _RESERVED else name, [value])
+            values = [item.strip() for item in value.split(";")]
+            attributes.setdefault(f"record_{name}" if name in _RESERVED else name, values)
         for name, values in attributes.items():
             self.add(name, values)
         self.add("length", [length_band(len(example.answer))])

@@ -12,6 +12,10 @@ EXACT_DUPLICATE: Final = "exact_duplicate"
 NEAR_DUPLICATE: Final = "near_duplicate"
 BALANCE_WORD: Final = "balance_word"
 BALANCE_LANGUAGE: Final = "balance_language"
+SAMPLED_OUT: Final = "sampled_out"
+LANGUAGE_NOT_WANTED: Final = "language_not_wanted"
+LANGUAGE_DISAGREES: Final = "language_disagrees"
+LANGUAGE_UNKNOWN: Final = "language_unknown"
 
 _MAX_DETAIL_CHARS = 60
 

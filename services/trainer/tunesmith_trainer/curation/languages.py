@@ -17,9 +17,14 @@ MIN_CONFIDENCE = 0.9
 _NO_LANGUAGE = "zxx"
 
 
+def stated_language(example: Example) -> str:
+    """The record's own `language` attribute without region (`pt-BR` is `pt`), in lower case; empty for none."""
+    return example.attributes.get("language", "").strip().casefold().replace("_", "-").partition("-")[0]
+
+
 def language_of(example: Example, *, detect: Callable[[str], str]) -> str:
     """The record's own `language` attribute in lower case, else what `detect` makes of the answer."""
-    return example.attributes.get("language", "").strip().casefold() or detect(example.answer)
+    return stated_language(example) or detect(example.answer)
 
 
 class LanguageDetector:
@@ -46,8 +51,8 @@ def _load_identifier() -> Any:
         )
     except ImportError as error:
         raise InvalidSettings(
-            "max_language_share needs a language detector for records without a language; "
-            "pip install 'tunesmith[trainer]', or set max_language_share=0",
-            metadata={"setting": "max_language_share", "package": "py3langid"},
+            "languages and max_language_share need a language detector for what records do not say; "
+            "pip install 'tunesmith[trainer]', or set language_by=column and max_language_share=0",
+            metadata={"setting": "languages", "package": "py3langid"},
         ) from error
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
