@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("report", "Show the report of VERSION (the champion by default)."),
     "lineage": ("lineage", "Trace where SUBJECT came from and what came of it."),
     "policy": ("policy", "Show or set when RECIPE is retrained by itself (all recipes by default)."),
+    "follow": ("follow", "Show each step of RECIPE (of all recipes) as it happens, until Ctrl-C."),
     "watch": ("watch", "Collect SOURCE for RECIPE again whenever it has changed."),
     "watches": ("watch", "List the watched sources (of RECIPE)."),
     "unwatch": ("watch", "Watch a source no longer; what was collected stays."),

@@ -59,6 +59,7 @@ SURFACE = {
         "--set",
         "--then",
     ],
+    "follow [RECIPE]": ["--once"],
     "watch RECIPE SOURCE": [*(option for option in SOURCE if option != "--source"), "--every"],
     "watches [RECIPE]": [],
     "unwatch WATCH_ID": [],
