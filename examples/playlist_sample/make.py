@@ -17,20 +17,21 @@ from typing import Any
 from tunesmith.recipes.playlist_form import Playlist, Song, playlist_of, read_playlist, text_of
 
 SAMPLES = Path(__file__).resolve().parents[2] / "services/scraper/tunesmith_scraper/samples"
+CATALOGUE = SAMPLES.parents[2] / "trainer/tunesmith_trainer/samples/playlists_catalogue.txt"
 NUM_PAIRS = 600
 COLUMNS = ("title", "prompt", "reply", "mood", "style")
 STYLES = ("slang", "situation", "image", "things")
 
 
 def main() -> None:
-    """Writes `playlists.csv` and `playlists_catalogue.txt`."""
+    """Writes `playlists.csv` for the scraper, and `playlists_catalogue.txt` for the judge."""
     material = tomllib.loads((Path(__file__).parent / "material.toml").read_text(encoding="utf-8"))
     with (SAMPLES / "playlists.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(pairs(material))
     names = sorted(name for mood in material["mood"] for name, _ in map(split_song, mood["songs"]))
-    (SAMPLES / "playlists_catalogue.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    (CATALOGUE).write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
 def pairs(material: Mapping[str, Any]) -> Iterator[dict[str, str]]:

@@ -14,12 +14,9 @@ from pathlib import Path
 
 from tunesmith.domain.errors import FailedPrecondition
 from tunesmith.domain.models import MetricInfo
-from tunesmith.platform import Platform
+from tunesmith.platform import SERVER_FILE, Platform
 from tunesmith.rpc.hosting import BuildService, host
 from tunesmith.settings import Settings
-
-SERVER_FILE = "server.json"
-"""In the data folder while it is served: where, and by which process."""
 
 
 def serve(data: Path, listen: str, on_ready: Callable[[str], None]) -> int:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Literal
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.sqlite_bus import SqliteBus
 from tunesmith.adapters.subprocess_launcher import SubprocessLauncher
 from tunesmith.adapters.system_clock import SystemClock
-from tunesmith.domain.errors import InvalidSettings
+from tunesmith.domain.errors import InvalidInput, InvalidSettings, Unavailable
 from tunesmith.jobs.state import JobStore
 from tunesmith.ports.bus import EventBus
 from tunesmith.ports.clock import Clock
+from tunesmith.ports.language_model import DescribedLanguageModel
 from tunesmith.ports.launcher import Launcher
 from tunesmith.ports.store import Store
 from tunesmith.settings import Settings
+
+_GRPC = re.compile(r"grpc://[^\s/@]+:\d{1,5}")
+
+SERVER_FILE = "server.json"
+"""In the data folder while it is served: where, and by which process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,93 @@ class Platform:
     def close(self) -> None:
         """Release connections."""
         self.bus.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _LanguageModelUrl:
+    """A language model's address, read."""
+
+    kind: Literal["embedded", "grpc", "openai", "tgi"]
+    base: str
+    model: str = ""
+    api: Literal["chat", "completions"] = "chat"
+
+
+def check_language_model_url(url: str) -> None:
+    """Raise InvalidInput for an address that no adapter is for, or that carries a password."""
+    try:
+        _read_language_model_url(url)
+    except InvalidSettings as error:
+        raise InvalidInput(error.message, reason="BAD_LLM", metadata={"value": url[:200]}) from None
+
+
+def open_language_model(
+    settings: Settings, *, recipe: str, url: str = "", with_key: bool = True
+) -> DescribedLanguageModel:
+    """The language model at `url` (`settings.llm` where that is empty), which answers for `recipe`.
+
+    Opened inside the event loop that will use it. InvalidSettings for a URL that no adapter is for; Unavailable for
+    `embedded` while no server runs on the data folder.
+    """
+    read = _read_language_model_url(url or settings.llm)
+    key = settings.llm_api_key.get_secret_value() if with_key else ""
+    # HTTP and gRPC clients take a moment to import; a server that only accepts work does without.
+    if read.kind in ("embedded", "grpc"):
+        from tunesmith.adapters.generator_language_model import GeneratorLanguageModel
+
+        own = read.kind == "embedded"
+        return GeneratorLanguageModel(
+            _served_address(settings.data) if own else read.base,
+            recipe=recipe,
+            auth_token=settings.auth_token if own else key,
+            root_certificates=settings.tls_cert.read_bytes() if own and settings.tls_cert else None,
+        )
+    from tunesmith.adapters.http_endpoint import HttpEndpoint
+
+    endpoint = HttpEndpoint(read.base, api_key=key)
+    if read.kind == "tgi":
+        from tunesmith.adapters.tgi_language_model import TgiLanguageModel
+
+        return TgiLanguageModel(endpoint)
+    from tunesmith.adapters.openai_language_model import OpenAILanguageModel
+
+    return OpenAILanguageModel(endpoint, model=read.model, api=read.api)
+
+
+def _read_language_model_url(url: str) -> _LanguageModelUrl:
+    if url == "embedded":
+        return _LanguageModelUrl("embedded", "")
+    if _GRPC.fullmatch(url):
+        return _LanguageModelUrl("grpc", url.removeprefix("grpc://"))
+    kind, _, address = url.partition("+")
+    parts = urlsplit(address)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.username is not None or parts.password is not None:
+        raise InvalidSettings("TUNESMITH_LLM carries a user or password; set TUNESMITH_LLM_API_KEY instead")
+    if kind in ("openai", "tgi") and parts.scheme in ("http", "https") and parts.hostname:
+        base = urlunsplit(parts._replace(query="", fragment=""))
+        api = options.get("api", "chat")
+        if kind == "tgi" and not options:
+            return _LanguageModelUrl("tgi", base)
+        if kind == "openai" and options.keys() <= {"model", "api"} and api in ("chat", "completions"):
+            known: Literal["chat", "completions"] = "chat" if api == "chat" else "completions"
+            return _LanguageModelUrl("openai", base, options.get("model", ""), known)
+    raise InvalidSettings(
+        f"TUNESMITH_LLM={url[:200]!r} names no language model: write embedded, grpc://host:port, "
+        "openai+https://host/v1?model=NAME (with &api=completions for one that does not chat) or tgi+http://host",
+        metadata={"setting": "TUNESMITH_LLM", "value": url[:200]},
+    )
+
+
+def _served_address(data: Path) -> str:
+    """Where the server of a data folder listens."""
+    try:
+        return str(json.loads((data / SERVER_FILE).read_text())["address"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Unavailable(
+            f"no generator is served on {data}; start `tunesmith up`, or set TUNESMITH_LLM to another language model",
+            reason="LLM_NOT_SERVED",
+        ) from None
 
 
 def _local_path(url: str, scheme: str, setting: str, *, default: Path) -> Path:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tunesmith.domain.errors import InvalidSettings
@@ -23,6 +23,10 @@ spinning at all (OMP_WAIT_POLICY=PASSIVE) costs half as much again on idle cores
 """
 
 
+LLM_SCHEMES = ("grpc://", "openai+http://", "openai+https://", "tgi+http://", "tgi+https://")
+"""How addresses of language models begin."""
+
+
 class Settings(BaseSettings):
     """URLs choose adapters. The defaults are the embedded mode: one folder, nothing else installed."""
 
@@ -36,8 +40,12 @@ class Settings(BaseSettings):
     """Where events go: `sqlite:///file`; empty for `bus.sqlite` in the data folder."""
     launcher: Literal["subprocess"] = "subprocess"
     """How long work is started."""
-    llm: Literal["embedded"] = "embedded"
-    """What generates text."""
+    llm: str = "embedded"
+    """What writes text for datasets: `embedded` (the generator served on this data folder), `grpc://host:port` (another
+    generator), `openai+http(s)://host/v1?model=NAME` (any OpenAI-compatible server; `&api=completions` for one that
+    does not chat) or `tgi+http(s)://host` (text-generation-inference)."""
+    llm_api_key: SecretStr = SecretStr("")
+    """Key that is sent to `llm` as `Authorization: Bearer KEY`."""
     recipes: str = ""
     """Python files with recipes of one's own, joined by `:` (`;` on Windows)."""
     listen: str = "127.0.0.1:50400"
@@ -56,6 +64,13 @@ class Settings(BaseSettings):
     """Least severe level that is logged."""
     log_format: LogFormat = "json"
     """`json` for machines, `text` for people."""
+
+    @field_validator("llm")
+    @classmethod
+    def _known_llm(cls, value: str) -> str:
+        if value != "embedded" and not value.startswith(LLM_SCHEMES):
+            raise ValueError(f"must be embedded, or begin with {', '.join(LLM_SCHEMES)}")
+        return value
 
     @field_validator("data")
     @classmethod

@@ -8,27 +8,41 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.domain import keys
-from tunesmith.domain.events import DATASET_BUILT, MODEL_JUDGED, MODEL_PROMOTED, MODEL_REJECTED, RUN_SUCCEEDED
+from tunesmith.domain.events import (
+    DATASET_BUILT,
+    MODEL_JUDGED,
+    MODEL_PROMOTED,
+    MODEL_REJECTED,
+    PAIRS_WRITTEN,
+    RUN_SUCCEEDED,
+)
 from tunesmith.jobs.reconciler import JobKind
 from tunesmith.jobs.ticking import Ticker
 from tunesmith.jobs.worker import Outcome, Work, WorkContext
-from tunesmith.platform import Platform
+from tunesmith.platform import Platform, open_language_model
 from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith.rpc.service import Service
 from tunesmith.settings import read_settings
 from tunesmith_proto.trainer.v1 import (
+    catalogues_pb2,
+    catalogues_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
+    pairs_pb2,
+    pairs_pb2_grpc,
     policies_pb2,
     policies_pb2_grpc,
     trainer_pb2,
     trainer_pb2_grpc,
 )
 from tunesmith_trainer import messages
+from tunesmith_trainer.catalogue_servicer import CatalogueServicer
 from tunesmith_trainer.consumer import TOPICS, consumers, judge_job_id
 from tunesmith_trainer.handlers import CurateRequest, JudgeRequest, TuneRequest, curate, judge_run, tune
 from tunesmith_trainer.novelty import example_digests
+from tunesmith_trainer.pair_servicer import PairServicer, pairs_result
+from tunesmith_trainer.pair_writing import WriteRequest, write_pairs
 from tunesmith_trainer.policy_servicer import PolicyServicer
 from tunesmith_trainer.retraining import Policies
 from tunesmith_trainer.servicer import ModelServicer, TrainerServicer
@@ -44,6 +58,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
     board.register("curate", messages.dataset_result)
     board.register("tune", messages.run_result)
     board.register("judge", messages.version_result)
+    board.register("write", pairs_result)
     argv = (sys.executable, "-m", "tunesmith_trainer", "work")
     policies = Policies(
         platform.store, platform.jobs, platform.clock, scratch=_folder(platform, "scratch"), submitted=board.wake
@@ -62,6 +77,18 @@ def build(platform: Platform, board: JobBoard) -> Service:
                 models_pb2, "ModelService", models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(platform)
             ),
             mount(
+                pairs_pb2,
+                "PairService",
+                pairs_pb2_grpc.add_PairServiceServicer_to_server,
+                PairServicer(platform, board, settings),
+            ),
+            mount(
+                catalogues_pb2,
+                "CatalogueService",
+                catalogues_pb2_grpc.add_CatalogueServiceServicer_to_server,
+                CatalogueServicer(platform),
+            ),
+            mount(
                 policies_pb2,
                 "PolicyService",
                 policies_pb2_grpc.add_PolicyServiceServicer_to_server,
@@ -73,6 +100,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
             "curate": JobKind(argv, slot="curate", max_parallel=settings.max_parallel_curations),
             "tune": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
             "judge": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
+            "write": JobKind(argv, slot="write", max_parallel=settings.max_parallel_writings),
         },
         consumers=consumers(platform, board, policies, policy_loop.wake),
         background=(policy_loop,),
@@ -85,6 +113,7 @@ def works(platform: Platform) -> Mapping[str, Work]:
         "curate": lambda context: _curate(platform, context),
         "tune": lambda context: _tune(platform, context),
         "judge": lambda context: _judge(platform, context),
+        "write": lambda context: _write(platform, context),
     }
 
 
@@ -182,6 +211,34 @@ def _judge(platform: Platform, context: WorkContext) -> Outcome:
         events.append((MODEL_REJECTED, context.job.id, rejected))
     result = {"version": version.to_json(), "promoted": judged.champion is not None, "passed": report.passed}
     return Outcome(result, events)
+
+
+def _write(platform: Platform, context: WorkContext) -> Outcome:
+    request = WriteRequest.from_json(context.job.request)
+    written = write_pairs(
+        request,
+        store=platform.store,
+        clock=platform.clock,
+        open_model=lambda: open_language_model(
+            platform.settings, recipe=request.recipe, url=request.llm, with_key=request.with_key
+        ),
+        concurrency=read_settings(TrainerSettings).max_parallel_questions,
+        scratch=_folder(platform, "scratch") / f"write-{context.job.id}",
+        report=context.report,
+        should_stop=context.should_stop,
+    )
+    collection = written.collection
+    data = {
+        "job_id": context.job.id,
+        "recipe": collection.recipe,
+        "collection_id": collection.id,
+        "derived_from": collection.derived_from,
+        "num_records": collection.num_records,
+        "num_failed": sum(written.bad.values()),
+        "manifest_key": keys.collection(collection.recipe, collection.id),
+        "reused": written.reused,
+    }
+    return Outcome(written.to_json(), [(PAIRS_WRITTEN, context.job.id, data)])
 
 
 def bases_folder(platform: Platform) -> Path:

@@ -9,6 +9,7 @@ from tunesmith.domain.events import (
     DATASET_BUILT,
     JOB_FAILED,
     MODEL_JUDGED,
+    PAIRS_WRITTEN,
     RECORDS_COLLECTED,
     RUN_SUCCEEDED,
     Event,
@@ -23,7 +24,7 @@ from tunesmith.rpc.jobs import JobBoard
 from tunesmith_trainer.handlers import JudgeRequest
 from tunesmith_trainer.retraining import Policies
 
-DERIVED = (CLIPS_CAPTIONED, "tunesmith.PairsWritten.v1")
+DERIVED = (CLIPS_CAPTIONED, PAIRS_WRITTEN)
 """Events that tell of a derived collection."""
 
 TOPICS = tuple(topic_of(service) for service in ("scraper", "captioner", "trainer"))
@@ -83,8 +84,7 @@ def policy_handlers(policies: Policies, look: Callable[[], None]) -> Mapping[str
 
     def on_collection(event: Event) -> None:
         recipe = event.data["recipe"]
-        derived = event.type in DERIVED
-        if policies.enabled(recipe) and derived == bool(recipe_named(recipe).needs):
+        if policies.enabled(recipe) and (event.type in DERIVED or not recipe_named(recipe).needs):
             policies.curate(recipe, cause=event.data["collection_id"])
             look()
 

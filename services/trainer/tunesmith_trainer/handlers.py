@@ -30,6 +30,7 @@ from tunesmith.recipes import recipe_named
 from tunesmith.recipes.base import Recipe
 from tunesmith_trainer import registry
 from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, publish_base
+from tunesmith_trainer.catalogues import reference_of
 from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest
 from tunesmith_trainer.torch_backend.builtin import BUILTIN_BASES
 
@@ -340,7 +341,9 @@ def _version_of(
     """The model version of this run against this rival: found, or measured and registered."""
     from tunesmith_trainer.evaluation.judge import judge, report_id
 
-    report_name = report_id(recipe, run.id, rival.id if rival else "")
+    dataset = get_dataset(store, recipe.name, run.dataset_id)
+    reference = reference_of(store, dataset)
+    report_name = report_id(recipe, run.id, rival.id if rival else "", reference.hash)
     version_id = content_id("mv", [run.id, report_name], length=12)
     if store.exists(keys.model_version(recipe.name, version_id)):
         return (
@@ -352,7 +355,6 @@ def _version_of(
     from tunesmith_trainer.torch_backend.judged import load_subjects
 
     report(Progress("load", message="loading base, candidate" + (" and champion" if rival else "")))
-    dataset = get_dataset(store, recipe.name, run.dataset_id)
     folder = scratch / f"judge-{run.id}"
     train_answers, train_keys = [], []
     for example in iterate_examples(dataset, "train", store=store, folder=folder / "data"):
@@ -376,7 +378,8 @@ def _version_of(
         train_keys=train_keys,
         trained_on=_written_down(store, keys.run_trained_on(recipe.name, run.id)),
         test_examples=test_examples,
-        catalogue=(),
+        catalogue=reference.names,
+        catalogue_hash=reference.hash,
         base_seen=answers_seen_by_base(run.base_model),
         run=run,
         model_version=version_id,

@@ -15,5 +15,12 @@ class TrainerSettings(BaseSettings):
     """Runs and judgements that may be under way at once; the others wait in line."""
     max_parallel_curations: int = Field(default=2, ge=1, le=64)
     """Datasets that may be built at once."""
+    max_parallel_writings: int = Field(default=1, ge=1, le=16)
+    """Jobs that may have pairs written at once."""
+    max_parallel_questions: int = Field(default=4, ge=1, le=256)
+    """Questions that one such job has on their way to the language model at once."""
+    llm_from_requests: bool | None = None
+    """Whether requests may name a language model of their own (the server then connects wherever they say); unset: only
+    while the server listens on loopback. The key of the settings goes along on loopback only."""
     keep_checkpoints: bool = False
     """Keep a run's checkpoints after its adapter is stored, for looking into a training."""

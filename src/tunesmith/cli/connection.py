@@ -24,7 +24,13 @@ from tunesmith_proto.captioner.v1 import captioner_pb2_grpc
 from tunesmith_proto.common.v1 import jobs_pb2_grpc
 from tunesmith_proto.generator.v1 import generator_pb2_grpc
 from tunesmith_proto.scraper.v1 import scraper_pb2_grpc, watches_pb2_grpc
-from tunesmith_proto.trainer.v1 import models_pb2_grpc, policies_pb2_grpc, trainer_pb2_grpc
+from tunesmith_proto.trainer.v1 import (
+    catalogues_pb2_grpc,
+    models_pb2_grpc,
+    pairs_pb2_grpc,
+    policies_pb2_grpc,
+    trainer_pb2_grpc,
+)
 
 CALL_TIMEOUT_S = 30.0
 GENERATE_TIMEOUT_S = 300.0
@@ -65,6 +71,8 @@ _RETRIED = {
         "TraceLineage",
     ),
     "tunesmith_proto.trainer.v1.PolicyService": ("GetPolicy", "ListPolicies"),
+    "tunesmith_proto.trainer.v1.PairService": ("WritePairs",),
+    "tunesmith_proto.trainer.v1.CatalogueService": ("SetCatalogue", "GetCatalogue"),
     "tunesmith_proto.generator.v1.GeneratorService": ("Generate", "Compare", "ListServed"),
     "google.longrunning.Operations": ("GetOperation",),
     "tunesmith_proto.common.v1.JobService": ("ListJobs", "GetJob", "CancelJob"),
@@ -132,6 +140,14 @@ class Connection:
     @cached_property
     def policies(self) -> Any:
         return policies_pb2_grpc.PolicyServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def pairs(self) -> Any:
+        return pairs_pb2_grpc.PairServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def catalogues(self) -> Any:
+        return catalogues_pb2_grpc.CatalogueServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
     @cached_property
     def generator(self) -> Any:

@@ -9,11 +9,12 @@ from typing import Any
 from google.protobuf.message import Message
 
 from tunesmith.cli.commands.caption import captioned_line
+from tunesmith.cli.commands.write import written_line
 from tunesmith.cli.connection import Connection
 from tunesmith.cli.steps import Result
 from tunesmith.domain.errors import Unsupported
 from tunesmith_proto.captioner.v1 import captioner_pb2
-from tunesmith_proto.trainer.v1 import trainer_pb2
+from tunesmith_proto.trainer.v1 import pairs_pb2, trainer_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,22 @@ class Derivation:
 
 
 def derivation(
-    connection: Connection, recipe: trainer_pb2.Recipe, collection_id: str, *, request_id: str
+    connection: Connection, recipe: trainer_pb2.Recipe, collection_id: str, *, request_id: str, llm: str = ""
 ) -> Derivation | None:
     """How what the recipe needs is added to a collection; None for a recipe that needs nothing.
 
+    `llm` names a language model that is to write pairs, whether or not they are needed.
     Unsupported for a need that this client does not know.
     """
+    if llm or recipe.needs == "pairs":
+        return Derivation(
+            connection.pairs.WritePairs,
+            pairs_pb2.WritePairsRequest(
+                recipe=recipe.name, collection_id=collection_id, llm=llm, request_id=request_id
+            ),
+            pairs_pb2.WrittenPairs,
+            written_line,
+        )
     match recipe.needs:
         case "":
             return None

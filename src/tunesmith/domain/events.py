@@ -9,6 +9,7 @@ from typing import Any, Literal
 EventType = Literal[
     "tunesmith.RecordsCollected.v1",
     "tunesmith.ClipsCaptioned.v1",
+    "tunesmith.PairsWritten.v1",
     "tunesmith.DatasetBuilt.v1",
     "tunesmith.RunSucceeded.v1",
     "tunesmith.ModelJudged.v1",
@@ -20,6 +21,7 @@ EventType = Literal[
 
 RECORDS_COLLECTED: EventType = "tunesmith.RecordsCollected.v1"
 CLIPS_CAPTIONED: EventType = "tunesmith.ClipsCaptioned.v1"
+PAIRS_WRITTEN: EventType = "tunesmith.PairsWritten.v1"
 DATASET_BUILT: EventType = "tunesmith.DatasetBuilt.v1"
 RUN_SUCCEEDED: EventType = "tunesmith.RunSucceeded.v1"
 MODEL_JUDGED: EventType = "tunesmith.ModelJudged.v1"

@@ -115,6 +115,26 @@ def champion(recipe: str) -> str:
     return f"models/{recipe}/champion.json"
 
 
+def catalogue(recipe: str) -> str:
+    """A recipe's catalogue: its hash and counts."""
+    return f"catalogues/{recipe}.json"
+
+
+def catalogue_names(recipe: str, sha256: str) -> str:
+    """The names of a catalogue, one a line."""
+    return f"catalogues/{recipe}/{sha256}.txt"
+
+
+def written_row(recipe: str, batch: str, number: int) -> str:
+    """What a language model answered about one row; there while the others are still asked for."""
+    return f"pairs/{recipe}/{batch}/{number:06d}.json"
+
+
+def written_pairs(recipe: str, batch: str) -> str:
+    """What came of a whole batch; written last."""
+    return f"pairs/{recipe}/{batch}.json"
+
+
 def job_state(job_id: str) -> str:
     """A job's state object."""
     return f"jobs/{job_id}/state.json"

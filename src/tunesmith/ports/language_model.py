@@ -100,3 +100,11 @@ class LanguageModel(Protocol):
     async def close(self) -> None:
         """Stop the model and free its memory."""
         ...
+
+
+class DescribedLanguageModel(LanguageModel, Protocol):
+    """A language model that can say which model answers."""
+
+    async def describe(self) -> str:
+        """The model's name, with its revision where that is known; what is recorded as the writer of a text."""
+        ...

@@ -12,6 +12,7 @@ from tunesmith.domain.models import Gate, MetricInfo
 from tunesmith.domain.records import Record
 from tunesmith.domain.runs import TrainingSettings
 from tunesmith.ports.language_model import FinishReason, GenerationParameters
+from tunesmith.recipes.pair_writing import PairWriter
 
 CUT_OFF, NO_STOP = "cut_off", "no_stop"
 """Why a generation of the right format is still not valid."""
@@ -93,6 +94,8 @@ class Recipe(ABC):
     """A dataset with fewer training rows is refused."""
     max_retries_known: int = 0
     """How often `generate` tries the next seed when the answer is already known; 0 never."""
+    pair_writer: PairWriter | None = None
+    """Asks a language model for this recipe's training pairs; None where pairs are collected or not needed."""
     needs: str = ""
     """What must be added to collected records before they are curated: `captions`, `pairs`, or nothing. Only derived
     collections (`records.Collection.derived_from`) are then curated by default."""

@@ -23,15 +23,22 @@ from tunesmith.domain.runs import TrainingSettings
 from tunesmith.ports.language_model import GenerationParameters
 from tunesmith.recipes.base import Against, Answered, JudgeSettings, Observation, Parsed, Recipe
 from tunesmith.recipes.chat import END_OF_TURN, assistant_text, chat_completion, chat_messages, chat_prompt
-from tunesmith.recipes.playlist_form import NotThisForm, Playlist, one_line, read_playlist, song_identity, text_of
+from tunesmith.recipes.playlist_form import (
+    MAX_PROMPT_CHARS,
+    NotThisForm,
+    Playlist,
+    one_line,
+    read_playlist,
+    song_identity,
+    text_of,
+)
+from tunesmith.recipes.playlist_pairs import PlaylistPairWriter
 
 SYSTEM = (
     "You make playlists. Give a title, a line that meets the mood, at most 15 songs with a short reason each, "
     "and a kind last line."
 )
 """A change here orphans every adapter."""
-
-MAX_PROMPT_CHARS = 1_000
 
 _WORD = re.compile(r"[\w'’&]+")
 _ATTRIBUTES = ("mood", "style")
@@ -163,7 +170,7 @@ RECIPE = PlaylistRecipe(
     record_fields=("title",),
     default_base_model="builtin:tiny-text",
     optional_fields=("description", "songs", "prompt", "reply", *_ATTRIBUTES),
-    curation=CurationSettings(near_duplicate_similarity=0.85),
+    curation=CurationSettings(near_duplicate_similarity=0.85, validation_share=0.05, test_share=0.05),
     training=TrainingSettings(
         adapter_size=32,
         adapter_alpha=64.0,
@@ -202,6 +209,7 @@ RECIPE = PlaylistRecipe(
         ),
     ),
     examples_shown=3_000,
+    pair_writer=PlaylistPairWriter(),
     metrics={
         "within_limit_share": MetricInfo(
             "at most 15 songs", "share", "higher", "Answers of the form that list at most 15 songs."

@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_SONGS = 15
+MAX_PROMPT_CHARS = 1_000
+"""Of what a person says."""
 MAX_LINE_CHARS = 240
 """Of opening and closing; longer ones are essays."""
 MAX_NAME_CHARS = 120

@@ -22,7 +22,16 @@ from tunesmith_proto.captioner.v1 import captioner_pb2, captioner_pb2_grpc
 from tunesmith_proto.common.v1 import jobs_pb2, jobs_pb2_grpc
 from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
 from tunesmith_proto.scraper.v1 import scraper_pb2, scraper_pb2_grpc
-from tunesmith_proto.trainer.v1 import models_pb2, models_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from tunesmith_proto.trainer.v1 import (
+    catalogues_pb2,
+    catalogues_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+    pairs_pb2,
+    pairs_pb2_grpc,
+    trainer_pb2,
+    trainer_pb2_grpc,
+)
 
 NEW, OLD, REFUSED = "mv-new", "mv-old", "mv-refused"
 
@@ -64,6 +73,7 @@ class FakeServices:
         self.health = health_pb2.HealthCheckResponse.SERVING
         self.champion = NEW
         self.has_datasets = True
+        self.catalogue = catalogues_pb2.Catalogue()
         self.needs = ""
         """What the recipe says that it needs."""
         self.results: dict[str, Message] = {
@@ -80,6 +90,17 @@ class FakeServices:
                 id="ru-1", recipe="micro_genre", dataset_id="ds-1", num_steps=120, judge_job_id="job-judge"
             ),
             "judge": models_pb2.ModelVersion(id=NEW, recipe="micro_genre", run_id="ru-1", passed=True),
+            "write": pairs_pb2.WrittenPairs(
+                id="co-3",
+                recipe="micro_genre",
+                derived_from="co-1",
+                derived_by="stand-in, pairs 1, rewrite",
+                num_records=25,
+                num_written=24,
+                bad={"not_json": 1},
+                bad_replies=[pairs_pb2.BadReply(reason="not_json", text="I\ncannot.")],
+                create_time=moment(),
+            ),
             "caption": captioner_pb2.CaptionedCollection(
                 id="co-2",
                 recipe="micro_genre",
@@ -241,6 +262,40 @@ class FakeScraper(scraper_pb2_grpc.ScraperServiceServicer):
         return scraper_pb2.GetCollectionResponse(collection=self.fake.results["collect"])
 
 
+class FakePairs(pairs_pb2_grpc.PairServiceServicer):
+    def __init__(self, fake: FakeServices) -> None:
+        self.fake = fake
+
+    def WritePairs(self, request: Any, context: Any) -> Any:
+        self.fake.enter(request, context)
+        return self.fake.operation("write")
+
+
+class FakeCatalogues(catalogues_pb2_grpc.CatalogueServiceServicer):
+    def __init__(self, fake: FakeServices) -> None:
+        self.fake = fake
+
+    def SetCatalogue(self, request: Any, context: Any) -> Any:
+        self.fake.enter(request, context)
+        self.fake.catalogue.CopyFrom(
+            catalogues_pb2.Catalogue(
+                recipe=request.recipe, hash="ab" * 32, num_names=2, create_time=moment(), sample=["Tune — Act"]
+            )
+        )
+        return catalogues_pb2.SetCatalogueResponse(catalogue=self.fake.catalogue)
+
+    def GetCatalogue(self, request: Any, context: Any) -> Any:
+        self.fake.enter(request, context)
+        return catalogues_pb2.GetCatalogueResponse(
+            catalogue=self.fake.catalogue if self.fake.catalogue.num_names else None
+        )
+
+    def ClearCatalogue(self, request: Any, context: Any) -> Any:
+        self.fake.enter(request, context)
+        self.fake.catalogue.Clear()
+        return catalogues_pb2.ClearCatalogueResponse()
+
+
 class FakeCaptioner(captioner_pb2_grpc.CaptionerServiceServicer):
     def __init__(self, fake: FakeServices) -> None:
         self.fake = fake
@@ -387,6 +442,8 @@ def start(fake: FakeServices) -> tuple[Any, str]:
     operations_pb2_grpc.add_OperationsServicer_to_server(FakeOperations(fake), server)
     scraper_pb2_grpc.add_ScraperServiceServicer_to_server(FakeScraper(fake), server)
     captioner_pb2_grpc.add_CaptionerServiceServicer_to_server(FakeCaptioner(fake), server)
+    pairs_pb2_grpc.add_PairServiceServicer_to_server(FakePairs(fake), server)
+    catalogues_pb2_grpc.add_CatalogueServiceServicer_to_server(FakeCatalogues(fake), server)
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(FakeTrainer(fake), server)
     models_pb2_grpc.add_ModelServiceServicer_to_server(FakeModels(fake), server)
     generator_pb2_grpc.add_GeneratorServiceServicer_to_server(FakeGenerator(fake), server)

@@ -21,8 +21,8 @@ from tunesmith.domain.errors import InvalidSettings
 from tunesmith_proto.captioner.v1 import captioner_pb2
 from tunesmith_proto.common.v1 import jobs_pb2
 from tunesmith_proto.generator.v1 import generator_pb2
-from tunesmith_proto.scraper.v1 import scraper_pb2
-from tunesmith_proto.trainer.v1 import models_pb2, trainer_pb2
+from tunesmith_proto.scraper.v1 import scraper_pb2, watches_pb2
+from tunesmith_proto.trainer.v1 import catalogues_pb2, models_pb2, pairs_pb2, policies_pb2, trainer_pb2
 
 
 def record_server(data: Path, address: str) -> None:
@@ -173,7 +173,18 @@ def test_a_call_that_must_not_be_repeated_is_sent_once(tunesmith: Tunesmith, fak
 
 
 def test_retries_are_for_unavailable_only_and_name_rpcs_that_exist() -> None:
-    modules = (captioner_pb2, jobs_pb2, generator_pb2, scraper_pb2, trainer_pb2, models_pb2)
+    modules = (
+        captioner_pb2,
+        jobs_pb2,
+        generator_pb2,
+        scraper_pb2,
+        trainer_pb2,
+        models_pb2,
+        policies_pb2,
+        watches_pb2,
+        pairs_pb2,
+        catalogues_pb2,
+    )
     existing = {
         (service.full_name, method.name)
         for module in modules

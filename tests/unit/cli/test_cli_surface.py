@@ -35,9 +35,10 @@ PROMPT = ["--input", "--prompt"]
 
 SURFACE = {
     "up": ["--listen"],
-    "run RECIPE": [*SOURCE, "--base-model", "--fresh", "--samples", "--set"],
+    "run RECIPE": [*SOURCE, "--base-model", "--fresh", "--llm", "--samples", "--set"],
     "collect RECIPE": [*SOURCE, "--detach"],
     "caption RECIPE COLLECTION": ["--captioner", "--detach"],
+    "write RECIPE": [*SOURCE, "--collection", "--detach", "--llm", "--mode", "--pairs", "--seed"],
     "curate RECIPE": ["--collection", "--detach", "--set"],
     "tune RECIPE [DATASET]": ["--base-model", "--detach", "--priority", "--set", "--then"],
     "judge RECIPE RUN": ["--detach", "--promote"],
@@ -46,6 +47,7 @@ SURFACE = {
     "generate RECIPE": [*PARAMETERS, *PROMPT, "--allow-known", "--count", "--model", "--stream", "-n"],
     "compare RECIPE": [*PARAMETERS, *PROMPT, "--count", "--model", "-n"],
     "report RECIPE [VERSION]": ["--output", "-o"],
+    "catalogue RECIPE [FILE]": ["--clear"],
     "lineage RECIPE SUBJECT": ["--max-rows"],
     "policy [RECIPE]": [
         "--base-model",

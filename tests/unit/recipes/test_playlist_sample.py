@@ -12,6 +12,7 @@ from tunesmith.recipes.playlist_form import read_playlist, song_identity, text_o
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "services/scraper/tunesmith_scraper/samples"
+CATALOGUE = ROOT / "services/trainer/tunesmith_trainer/samples/playlists_catalogue.txt"
 
 
 def rows() -> list[dict[str, str]]:
@@ -32,10 +33,7 @@ def test_every_reply_of_the_sample_is_in_form_and_short() -> None:
 
 
 def test_the_catalogue_lists_every_song_of_the_sample() -> None:
-    listed = {
-        song_identity(*line.split(" — "))
-        for line in (SAMPLES / "playlists_catalogue.txt").read_text(encoding="utf-8").splitlines()
-    }
+    listed = {song_identity(*line.split(" — ")) for line in CATALOGUE.read_text(encoding="utf-8").splitlines()}
 
     assert {song_identity(s.title, s.artist) for row in rows() for s in read_playlist(row["reply"]).songs} <= listed
 
@@ -43,8 +41,9 @@ def test_the_catalogue_lists_every_song_of_the_sample() -> None:
 def test_the_script_makes_the_same_bytes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = runpy.run_path(str(ROOT / "examples/playlist_sample/make.py"))
     monkeypatch.setitem(script["main"].__globals__, "SAMPLES", tmp_path)
+    monkeypatch.setitem(script["main"].__globals__, "CATALOGUE", tmp_path / CATALOGUE.name)
 
     script["main"]()
 
-    for name in ("playlists.csv", "playlists_catalogue.txt"):
-        assert (tmp_path / name).read_bytes() == (SAMPLES / name).read_bytes()
+    for shipped in (SAMPLES / "playlists.csv", CATALOGUE):
+        assert (tmp_path / shipped.name).read_bytes() == shipped.read_bytes()

@@ -49,7 +49,7 @@ DATA = "data"
 """Key of `Report.distributions` that holds those of the training answers."""
 
 
-def report_id(recipe: Recipe, run_id: str, champion_version: str) -> str:
+def report_id(recipe: Recipe, run_id: str, champion_version: str, catalogue_hash: str = "") -> str:
     """The id of the report that `judge` would make: the same question has the same report."""
     settings: dict[str, Any] = {
         "judge": asdict(recipe.judge),
@@ -58,6 +58,8 @@ def report_id(recipe: Recipe, run_id: str, champion_version: str) -> str:
     }
     if recipe.code_hash:
         settings["code"] = recipe.code_hash
+    if catalogue_hash:
+        settings["catalogue"] = {"hash": catalogue_hash}
     return content_id("rep", [recipe.name, run_id, champion_version, settings])
 
 
@@ -98,6 +100,7 @@ def judge(
     clock: Clock,
     report: ProgressReporter,
     should_stop: Callable[[], bool],
+    catalogue_hash: str = "",
 ) -> Report:
     """Measure every subject on the same prompts, seeds and held-out rows, and decide the gates.
 
@@ -105,8 +108,8 @@ def judge(
     rows that it was given (see `leaks`).
     `base_seen` are answers that the base model's own pretraining text holds: held-out rows among them, or near-twins
     of them, are left out of the loss, and the anchor `heldout_rows_seen_by_base` states their number. `catalogue` may
-    be empty; then novelty against it is not measured. A measure that is not a number is left out of the report. Samples
-    that are not valid say so: see `answers.Answer.sample`.
+    be empty; then novelty against it is not measured. Its hash is part of the report's id. A measure that is not a
+    number is left out of the report. Samples that are not valid say so: see `answers.Answer.sample`.
 
     All but `created_at` follows from the arguments. Raises Interrupted when `should_stop` says so; nothing is stored
     here, so the next attempt begins anew.
@@ -165,7 +168,7 @@ def judge(
     }
     gates = decide((*recipe.gates, *SHARED_GATES), metrics, described(recipe))
     return Report(
-        id=report_id(recipe, run.id, champion_version),
+        id=report_id(recipe, run.id, champion_version, catalogue_hash),
         recipe=recipe.name,
         run_id=run.id,
         dataset_id=run.dataset_id,

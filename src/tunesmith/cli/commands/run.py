@@ -70,6 +70,8 @@ class Chain:
     base_model: str
     settings: Mapping[str, float | bool | str]
     num_samples: int
+    llm: str
+    """Language model that writes pairs between collecting and curating; empty for none."""
     data: Path
     session: RunSession
     saved: list[str] = field(default_factory=list)
@@ -101,6 +103,7 @@ class Made:
 @click.option("--base-model", default="", help="builtin:tiny, builtin:tiny-text, a Hub id or a folder.")
 @set_option
 @click.option("--samples", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Answers at the end.")
+@click.option("--llm", default="", metavar="URL", help="Have this language model write pairs (see `tunesmith write`).")
 @click.option("--fresh", is_flag=True, help="Do not continue an interrupted run; equal results are still reused.")
 @global_options()
 @click.pass_obj
@@ -111,6 +114,7 @@ def run(
     base_model: str,
     settings: tuple[str, ...],
     samples: int,
+    llm: str,
     fresh: bool,
     **source: Any,
 ) -> int:
@@ -129,10 +133,11 @@ def run(
         "source": plain(given.source),
         "base_model": base_model,
         "settings": values,
+        **({"llm": llm} if llm else {}),
     }
     with running_or_own(options, before_start=lambda: recipe_named(recipe)) as (connection, own):
         session = RunSession.begin(options.data, identity, fresh=fresh)
-        chain = Chain(recipe, given, base_model, values, samples, options.data, session)
+        chain = Chain(recipe, given, base_model, values, samples, llm, options.data, session)
         if session.continued:
             out.note("continuing the interrupted run of the same command")
         try:
@@ -171,7 +176,7 @@ def _make(connection: Connection, out: Output, chain: Chain) -> Made:
 
     to_curate = collection.message.id
     derived: Result[Message] | None = None
-    if derive := derivation(connection, known, to_curate, request_id=ids["derive"]):
+    if derive := derivation(connection, known, to_curate, request_id=ids["derive"], llm=chain.llm):
         derived = _step(connection, out, chain, derive.method, derive.request, derive.kind)
         out.show(derive.line(derived))
         to_curate = _id_of(derived.message)

@@ -42,6 +42,26 @@ class ClipsCaptioned(_message.Message):
     reused: bool
     def __init__(self, job_id: _Optional[str] = ..., recipe: _Optional[str] = ..., collection_id: _Optional[str] = ..., derived_from: _Optional[str] = ..., num_records: _Optional[int] = ..., num_failed: _Optional[int] = ..., manifest_key: _Optional[str] = ..., reused: bool = ...) -> None: ...
 
+class PairsWritten(_message.Message):
+    __slots__ = ("job_id", "recipe", "collection_id", "derived_from", "num_records", "num_failed", "manifest_key", "reused")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_ID_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_FROM_FIELD_NUMBER: _ClassVar[int]
+    NUM_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    NUM_FAILED_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_KEY_FIELD_NUMBER: _ClassVar[int]
+    REUSED_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    recipe: str
+    collection_id: str
+    derived_from: str
+    num_records: int
+    num_failed: int
+    manifest_key: str
+    reused: bool
+    def __init__(self, job_id: _Optional[str] = ..., recipe: _Optional[str] = ..., collection_id: _Optional[str] = ..., derived_from: _Optional[str] = ..., num_records: _Optional[int] = ..., num_failed: _Optional[int] = ..., manifest_key: _Optional[str] = ..., reused: bool = ...) -> None: ...
+
 class DatasetBuilt(_message.Message):
     __slots__ = ("job_id", "recipe", "dataset_id", "num_train_examples", "manifest_key", "reused")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
