@@ -111,19 +111,20 @@ def _drums(bar: _Bar) -> None:
             bar.add(beat, _noise(bar.random, 0.16, 0.05), 0.6)
         for half in (0, 0.5):
             hat = np.diff(_noise(bar.random, 0.05, 0.012), prepend=np.float32(0))
-            bar.add(beat + half, hat, 0.2 + 0.4 * bar.clip.brightness)
+            bar.add(beat + half, hat, 0.1 + 1.2 * bar.clip.brightness**2)
 
 
 _PARTS = {"pad": _pad, "plucks": _plucks, "bass": _bass, "stabs": _stabs, "lead": _lead, "drums": _drums}
 
 
 def _voice(note: int, seconds: float, brightness: float, *, detune: float = 1.0) -> Samples:
-    """A tone with overtones that fall off with their number; `brightness` is the share of them that sound."""
+    """A tone whose overtones are more, and fall off less with their number, the brighter it is."""
     hertz = 440 * 2 ** ((note - 69) / 12) * detune
     phase = 2 * np.pi * hertz / SAMPLES_PER_S * np.arange(round(seconds * SAMPLES_PER_S), dtype=np.float32)
     num_partials = 1 + round(brightness * _MAX_OVERTONES)
     partials = [n for n in range(1, num_partials + 1) if n * hertz < SAMPLES_PER_S / 2.2]
-    return np.asarray(sum(np.sin(n * phase) / n for n in partials), np.float32)
+    falling = 1.5 - 1.1 * brightness
+    return np.asarray(sum(np.sin(n * phase) / n**falling for n in partials), np.float32)
 
 
 def _kick() -> Samples:
