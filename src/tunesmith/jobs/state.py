@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 MAX_CAS_ROUNDS = 64
 """Lost races in a row before giving up: each loss means another writer made progress."""
 
+REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+"""Reason of the InvalidInput for an id under which another request was sent before."""
+
 MAX_RESUBMISSIONS = 1000
 """Failed jobs of one request before a new one is refused."""
 
@@ -86,13 +89,19 @@ class JobStore:
             job_id = derived_uuid(kind, canonical_json(request).decode(), generation)
             existing = self.find(job_id)
             if existing is None:
-                return self.submit(
-                    job_id=job_id,
-                    kind=kind,
-                    service=service,
-                    request={**request, "request_id": request_id},
-                    priority=priority,
-                )
+                try:
+                    return self.submit(
+                        job_id=job_id,
+                        kind=kind,
+                        service=service,
+                        request={**request, "request_id": request_id},
+                        priority=priority,
+                    )
+                except InvalidInput as error:
+                    if error.reason != REQUEST_ID_REUSED:
+                        raise
+                    # Somebody else submitted the same work meanwhile, under a request id of their own.
+                    existing = self.get(job_id)
             ended_badly = existing.phase in ("failed", "cancelled")
             if not ended_badly or (request_id and existing.request.get("request_id") == request_id):
                 return self._raised(existing, priority), False
@@ -205,7 +214,7 @@ class JobStore:
             raise InvalidInput(
                 f"the request id of job {existing.id} was used before for a different {existing.kind} request; "
                 "send a new UUID as request_id",
-                reason="REQUEST_ID_REUSED",
+                reason=REQUEST_ID_REUSED,
                 metadata={"job_id": existing.id},
             )
         return existing

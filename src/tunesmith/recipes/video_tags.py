@@ -354,6 +354,7 @@ RECIPE = VideoTags(
     name="video_tags",
     title="Choose music tags for a video from what it shows",
     default_source="sample:clips",
+    default_base_model="builtin:tiny-text",
     record_fields=("media",),
     needs="captions",
     # Scenes that signal analysis describes are built alike: below 1.0 all of them would chain into one cluster.

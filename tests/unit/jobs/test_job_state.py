@@ -168,3 +168,22 @@ def test_the_state_is_readable_json(workshop):
 
     assert row["request"] == {"name": "forró"}
     assert row["phase"] == "queued"
+
+
+def test_of_two_that_ask_for_the_same_work_at_once_the_second_joins_the_first(workshop, monkeypatch):
+    look = workshop.jobs.find
+    looks = []
+
+    def too_early(job_id: str) -> Job | None:
+        """The second asker looks just before the first one's job is there."""
+        looks.append(job_id)
+        return None if len(looks) == 1 else look(job_id)
+
+    def ask(request_id: str) -> tuple[Job, bool]:
+        return workshop.jobs.submit_by_content(kind="tune", service="trainer", request={"a": 1}, request_id=request_id)
+
+    first, created = ask("one")
+    monkeypatch.setattr(workshop.jobs, "find", too_early)
+    second, created_again = ask("two")
+
+    assert (second.id, created, created_again) == (first.id, True, False)
