@@ -255,7 +255,9 @@ def main() -> int:
         data, base = folder / "data", build_base(folder / "base")
         argv = [sys.executable, "-m", "tunesmith.cli", "--json", "--data", str(data), "up", "--listen", "127.0.0.1:0"]
         environment = {**os.environ, "TUNESMITH_LOG_LEVEL": "error"}
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        with subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        ) as server:
             try:
                 assert server.stdout is not None
                 address = json.loads(server.stdout.readline())["address"]

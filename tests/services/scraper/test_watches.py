@@ -192,6 +192,20 @@ def test_each_file_of_a_folder_is_collected_for_itself(post: Post) -> None:
     assert set(found.seen) == {"b.txt", "c.txt"}
 
 
+def test_a_folder_of_media_is_collected_as_a_whole_when_anything_below_it_changes(post: Post) -> None:
+    post.write("a.mp4", "not really")
+    (post.folder / "sub").mkdir()
+    post.watch(post.folder, recipe="video_tags")
+    post.look()
+    assert [CollectRequest.from_json(job.request).source.url for job in post.collected()] == [post.folder.as_uri()]
+
+    post.write("sub/b.mp4", "neither")
+    post.look()
+    post.look()
+
+    assert len(post.collected()) == 2
+
+
 def test_a_link_out_of_the_roots_in_a_watched_folder_is_told_and_not_followed(post: Post) -> None:
     secret = post.root / "secret.txt"
     secret.write_text("x")
