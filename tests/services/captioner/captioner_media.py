@@ -59,7 +59,7 @@ def write_media(
         if len(pictures):
             video = out.add_stream(video_codec, rate=25)
             video.height, video.width = pictures[0].shape[:2]
-            video.pix_fmt = "yuv420p"
+            video.pix_fmt = video.codec_context.codec.video_formats[0].name
             video.codec_context.time_base = Fraction(1, 1000) if video_codec == "libx264" else Fraction(1, 25)
             video.options = {"preset": "ultrafast", **(video_options or {})} if video_codec == "libx264" else {}
         if sound is not None:

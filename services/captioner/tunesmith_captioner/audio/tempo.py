@@ -45,7 +45,7 @@ class Tempo:
     bpm: float
     confidence: float
     """0 to 1, a product: how well bars repeat, how much of the beat is stroked, how far the next metrical level scores
-    behind, and the share of the clip's parts that keep the tempo."""
+    behind, and the square of the share of the clip's parts that keep the tempo."""
     rival_bpm: float = 0.0
     """The tempo at another metrical level that scores nearly as well, if there is one."""
 
@@ -75,7 +75,7 @@ def estimate_tempo(onsets: Onsets) -> Tempo:
         min(1.0, float(clarity[best]) / 0.35)
         * min(1.0, stroked / 0.2)
         * min(1.0, 0.35 + 3 * margin)
-        * _kept(curve, tempos, bpm)
+        * _kept(curve, tempos, bpm) ** 2
     )
     return Tempo(bpm, round(confidence, 3), float(tempos[rival]) if margin < 0.2 else 0.0)
 

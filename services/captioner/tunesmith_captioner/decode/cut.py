@@ -46,7 +46,6 @@ def open_media(path: Path, limits: DecodeLimits) -> InputContainer:
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": DEMUXERS,
-        "max_streams": str(limits.max_streams),
     }
     try:
         container = av.open(f"file:{path}", mode="r", options=options, metadata_errors="replace")
@@ -88,8 +87,10 @@ def lacks_index(path: Path) -> bool:
 
 def chosen_streams(container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
     """The first moving picture, which a cover image is not, and the first sound."""
-    video = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
-    audio = next(iter(container.streams.audio), None)
+    # A stream of a codec that nobody knows has no context.
+    videos = [s for s in container.streams.video if s.codec_context and not s.disposition & Disposition.attached_pic]
+    video = next(iter(videos), None)
+    audio = next((s for s in container.streams.audio if s.codec_context), None)
     return video, audio
 
 
@@ -102,12 +103,12 @@ def cut(source: Path, clip: Path, limits: DecodeLimits) -> How:
     try:
         _copy(source, clip, limits)
         return "copied"
-    except av.error.FFmpegError:
-        # Packets without times, a codec that Matroska has no name for: such a stream has to be made anew.
+    except (av.error.FFmpegError, ValueError):
+        # Packets without times, or a codec that Matroska has no name for (ValueError): made anew.
         clip.unlink(missing_ok=True)
     try:
         _encode(source, clip, limits)
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, ValueError) as error:
         raise Unreadable("undecodable", str(error)) from error
     return "encoded"
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -64,7 +65,7 @@ def sample(clip: Path, folder: Path, limits: DecodeLimits) -> Sampled:
         video, audio = chosen_streams(container)
         sound = (0, 0)
         if audio is not None:
-            sound = _sound(container, folder, limits)
+            sound = _sound(container, audio, folder, limits)
     pictures = _Pictures(folder, limits)
     if video is not None:
         with open_media(clip, limits) as container:
@@ -87,7 +88,7 @@ def sample(clip: Path, folder: Path, limits: DecodeLimits) -> Sampled:
     )
 
 
-def _sound(container: InputContainer, folder: Path, limits: DecodeLimits) -> tuple[int, int]:
+def _sound(container: InputContainer, stream: AudioStream, folder: Path, limits: DecodeLimits) -> tuple[int, int]:
     mono = av.AudioResampler(format="flt", layout="mono", rate=AUDIO_RATE)
     stereo = av.AudioResampler(format="flt", layout="stereo", rate=LOUDNESS_RATE)
     with (folder / "audio").open("wb") as audio_file, (folder / "stereo").open("wb") as stereo_file:
@@ -95,7 +96,7 @@ def _sound(container: InputContainer, folder: Path, limits: DecodeLimits) -> tup
             (mono, audio_file, AUDIO_RATE * limits.clip_s * 4),
             (stereo, stereo_file, LOUDNESS_RATE * limits.clip_s * 8),
         )
-        for frame in chain(_decoded(container, container.streams.audio[0]), [None]):
+        for frame in chain(_decoded(container, stream), [None]):
             for resampler, file, max_bytes in writers:
                 for resampled in resampler.resample(frame):
                     values = np.nan_to_num(resampled.to_ndarray().reshape(-1), copy=False)
