@@ -193,7 +193,9 @@ def test_one_bad_address_does_not_stop_the_others(scraper: Scraper, site: Site) 
         "/robots.txt": page("User-agent: *\nDisallow: /private/\n"),
         "/page": page("<html>", "text/html"),
         "/reserved.mp4": page(b"r", MP4, X_Robots_Tag="noai"),
-        "/nc.mp4": page(b"nc", MP4, Link='<https://creativecommons.org/licenses/by-nc/4.0/>; rel="license"'),
+        "/nc.mp4": page(
+            b"nc", MP4, Link='<https://creativecommons.org/licenses/by-nc/4.0/>; rel="license"', Content_Length="2000"
+        ),
         "/large.mp4": page(b"x" * 1025, MP4),
         "/busy.mp4": status(503),
         "/good.mp4": page(b"good", MP4),
