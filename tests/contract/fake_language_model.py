@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from tunesmith.domain.errors import NotFound
+from tunesmith.ports import parameters as limits
 from tunesmith.ports.language_model import (
     Adapter,
     FinishReason,
@@ -17,7 +18,6 @@ from tunesmith.ports.language_model import (
     StreamChunk,
     Token,
 )
-from tunesmith_generator import parameters as limits
 
 END_ID = 0
 

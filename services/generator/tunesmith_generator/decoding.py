@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tunesmith.domain.errors import InvalidInput
+from tunesmith.ports import parameters as limits
 from tunesmith.ports.language_model import FinishReason, Generation, GenerationParameters, Token
 from tunesmith.recipes.base import Recipe
-from tunesmith_generator import parameters as limits
 from tunesmith_generator.known import KnownIdentities
 from tunesmith_generator.reload import Served
 

@@ -33,6 +33,8 @@ from tunesmith_proto.trainer.v1 import (
     pairs_pb2_grpc,
     policies_pb2,
     policies_pb2_grpc,
+    sweeps_pb2,
+    sweeps_pb2_grpc,
     trainer_pb2,
     trainer_pb2_grpc,
 )
@@ -47,6 +49,8 @@ from tunesmith_trainer.policy_servicer import PolicyServicer
 from tunesmith_trainer.retraining import Policies
 from tunesmith_trainer.servicer import ModelServicer, TrainerServicer
 from tunesmith_trainer.settings import TrainerSettings
+from tunesmith_trainer.sweep_servicer import SweepServicer
+from tunesmith_trainer.sweeps import SweepRequest, run_sweep
 
 POLICY_INTERVAL_S = 1.0
 """How often policies are looked at without an event: for cool-downs and schedules."""
@@ -59,6 +63,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
     board.register("tune", messages.run_result)
     board.register("judge", messages.version_result)
     board.register("write", pairs_result)
+    board.register("sweep", messages.sweep_result)
     argv = (sys.executable, "-m", "tunesmith_trainer", "work")
     policies = Policies(
         platform.store, platform.jobs, platform.clock, scratch=_folder(platform, "scratch"), submitted=board.wake
@@ -72,6 +77,12 @@ def build(platform: Platform, board: JobBoard) -> Service:
                 "TrainerService",
                 trainer_pb2_grpc.add_TrainerServiceServicer_to_server,
                 TrainerServicer(platform, board),
+            ),
+            mount(
+                sweeps_pb2,
+                "SweepService",
+                sweeps_pb2_grpc.add_SweepServiceServicer_to_server,
+                SweepServicer(platform, board),
             ),
             mount(
                 models_pb2, "ModelService", models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(platform)
@@ -101,6 +112,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
             "tune": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
             "judge": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
             "write": JobKind(argv, slot="write", max_parallel=settings.max_parallel_writings),
+            "sweep": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
         },
         consumers=consumers(platform, board, policies, policy_loop.wake),
         background=(policy_loop,),
@@ -114,6 +126,7 @@ def works(platform: Platform) -> Mapping[str, Work]:
         "tune": lambda context: _tune(platform, context),
         "judge": lambda context: _judge(platform, context),
         "write": lambda context: _write(platform, context),
+        "sweep": lambda context: _sweep(platform, context),
     }
 
 
@@ -239,6 +252,21 @@ def _write(platform: Platform, context: WorkContext) -> Outcome:
         "reused": written.reused,
     }
     return Outcome(written.to_json(), [(PAIRS_WRITTEN, context.job.id, data)])
+
+
+def _sweep(platform: Platform, context: WorkContext) -> Outcome:
+    sweep, reused = run_sweep(
+        SweepRequest.from_json(context.job.request),
+        store=platform.store,
+        clock=platform.clock,
+        scratch=_folder(platform, "scratch"),
+        runs_folder=_folder(platform, "runs"),
+        bases_folder=bases_folder(platform),
+        keep_checkpoints=read_settings(TrainerSettings).keep_checkpoints,
+        report=context.report,
+        should_stop=context.should_stop,
+    )
+    return Outcome({"recipe": sweep.recipe, "sweep_id": sweep.id, "sweep": sweep.to_json(), "reused": reused})
 
 
 def bases_folder(platform: Platform) -> Path:

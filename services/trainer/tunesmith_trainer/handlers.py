@@ -361,9 +361,9 @@ def _version_of(
         train_answers.append(example.answer)
         train_keys.append(recipe.duplicate_key(example))
     test_examples = list(iterate_examples(dataset, "test", store=store, folder=folder / "data"))
-    _fetch_folder(store, run.adapter_key, folder / "candidate")
+    fetch_folder(store, run.adapter_key, folder / "candidate")
     if rival is not None:
-        _fetch_folder(store, rival.adapter_key, folder / "champion")
+        fetch_folder(store, rival.adapter_key, folder / "champion")
     subjects = load_subjects(
         resolve_base(run.base_model, bases_folder),
         folder / "candidate",
@@ -466,8 +466,8 @@ def _written_down(store: Store, key: str) -> frozenset[str]:
     return frozenset(store.get(key).data.decode().split()) if store.exists(key) else frozenset()
 
 
-def _fetch_folder(store: Store, prefix: str, folder: Path) -> None:
-    """All objects under `prefix` as files of `folder`."""
+def fetch_folder(store: Store, prefix: str, folder: Path) -> None:
+    """All objects of the store under `prefix` as files of `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for info in list(store.list(prefix)):
         store.get_file(info.key, folder / info.key.removeprefix(prefix))

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf import struct_pb2
+
 from tunesmith.domain.datasets import Dataset
-from tunesmith.domain.models import MAX_PROMPT_CHARS, Champion, ModelVersion, Report
+from tunesmith.domain.models import MAX_PROMPT_CHARS, Champion, Measure, ModelVersion, Report
 from tunesmith.domain.runs import FollowUp, Run
+from tunesmith.domain.sweeps import Sweep, Value
 from tunesmith.recipes.base import Recipe
 from tunesmith.rpc.convert import to_struct, to_timestamp
-from tunesmith_proto.trainer.v1 import models_pb2, trainer_pb2
+from tunesmith_proto.trainer.v1 import models_pb2, sweeps_pb2, trainer_pb2
 
 FOLLOW_UPS: Mapping[int, FollowUp] = {
     trainer_pb2.FOLLOW_UP_UNSPECIFIED: "promote",
@@ -165,3 +168,63 @@ def run_result(result: Mapping[str, Any]) -> trainer_pb2.Run:
 def version_result(result: Mapping[str, Any]) -> models_pb2.ModelVersion:
     """A judge job's result."""
     return version_message(ModelVersion.from_json(result["version"]), champion=result["promoted"])
+
+
+def sweep_message(sweep: Sweep, *, reused: bool = False) -> sweeps_pb2.Sweep:
+    """A sweep."""
+    return sweeps_pb2.Sweep(
+        id=sweep.id,
+        recipe=sweep.recipe,
+        dataset_id=sweep.dataset_id,
+        base_model=sweep.base_model,
+        axes=[
+            sweeps_pb2.SweepAxis(name=axis.name, values=[_protobuf_value(value) for value in axis.values])
+            for axis in sweep.axes
+        ],
+        objective=sweep.objective,
+        higher_is_better=sweep.better == "higher",
+        num_samples=sweep.num_samples,
+        num_heldout_rows=sweep.num_heldout_rows,
+        cells=[
+            sweeps_pb2.SweepCell(
+                values=to_struct(cell.values),
+                run_id=cell.run_id,
+                metrics={name: _measure(measure) for name, measure in cell.metrics.items()},
+                failed_gates=cell.failed_gates,
+                competes=cell.competes,
+                difference=_measure(cell.difference) if cell.difference else None,
+                p_value=cell.p_value,
+                samples=cell.samples,
+            )
+            for cell in sweep.cells
+        ],
+        best_cell=sweep.best,
+        default_cell=sweep.default,
+        chosen_cell=sweep.chosen,
+        clear=sweep.clear,
+        tied_cells=sweep.tied,
+        verdict=sweep.verdict,
+        commands=sweep.commands,
+        prompts=sweep.prompts,
+        create_time=to_timestamp(sweep.created_at),
+        reused=reused,
+    )
+
+
+def sweep_result(result: Mapping[str, Any]) -> sweeps_pb2.Sweep:
+    """A sweep job's result."""
+    return sweep_message(Sweep.from_json(result["sweep"]), reused=result["reused"])
+
+
+def _measure(measure: Measure) -> models_pb2.Measure:
+    return models_pb2.Measure(value=measure.value, low=measure.low, high=measure.high, n=measure.n)
+
+
+def _protobuf_value(value: Value) -> struct_pb2.Value:
+    match value:
+        case bool():
+            return struct_pb2.Value(bool_value=value)
+        case str():
+            return struct_pb2.Value(string_value=value)
+        case _:
+            return struct_pb2.Value(number_value=value)

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "write": ("write", "Have a language model write training pairs for RECIPE."),
     "curate": ("curate", "Curate the records of RECIPE into a dataset."),
     "tune": ("tune", "Tune an adapter for RECIPE on DATASET (the newest one by default)."),
+    "sweep": ("sweep", "Compare settings for RECIPE: a grid of trainings and generations."),
     "judge": ("judge", "Measure the adapter of RUN against the base and the champion."),
     "promote": ("promote", "Make VERSION the champion of RECIPE."),
     "rollback": ("promote", "Give RECIPE back the champion before this one."),
@@ -44,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recipe": ("recipe", "Check a recipe of your own."),
     "collections": ("listing", "List collections, or show one."),
     "datasets": ("listing", "List datasets, or show one."),
+    "sweeps": ("sweep", "List the sweeps of RECIPE, or show one."),
     "runs": ("listing", "List runs, or show one."),
     "captioners": ("caption", "List the captioners that the server can run."),
 }

@@ -29,6 +29,7 @@ from tunesmith_proto.trainer.v1 import (
     models_pb2_grpc,
     pairs_pb2_grpc,
     policies_pb2_grpc,
+    sweeps_pb2_grpc,
     trainer_pb2_grpc,
 )
 
@@ -148,6 +149,10 @@ class Connection:
     @cached_property
     def catalogues(self) -> Any:
         return catalogues_pb2_grpc.CatalogueServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def sweeps(self) -> Any:
+        return sweeps_pb2_grpc.SweepServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
     @cached_property
     def generator(self) -> Any:

@@ -25,7 +25,7 @@ M = TypeVar("M", bound=Message)
 OPERATION_PREFIX = "operations/"
 """The rest of an operation's name is the id of its job."""
 
-HEAVY_KINDS = ("tune", "judge", "caption")
+HEAVY_KINDS = ("tune", "judge", "sweep", "caption")
 """Jobs that use the whole machine, and so wait for each other."""
 
 

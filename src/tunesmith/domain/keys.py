@@ -105,6 +105,21 @@ def report_page(recipe: str, report_id: str) -> str:
     return f"reports/{recipe}/{report_id}.html"
 
 
+def sweep(recipe: str, sweep_id: str) -> str:
+    """A sweep's outcome; written last."""
+    return f"sweeps/{recipe}/{sweep_id}.json"
+
+
+def sweep_page(recipe: str, sweep_id: str) -> str:
+    """A sweep as one self-contained HTML page."""
+    return f"sweeps/{recipe}/{sweep_id}.html"
+
+
+def sweep_part(recipe: str, part_id: str) -> str:
+    """What was measured of one training or cell; sweeps that ask the same share it."""
+    return f"sweep-parts/{recipe}/{part_id}.json"
+
+
 def model_version(recipe: str, version: str) -> str:
     """A model version."""
     return f"models/{recipe}/versions/{version}.json"

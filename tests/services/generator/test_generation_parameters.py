@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tunesmith.domain.errors import InvalidInput
+from tunesmith.ports import parameters
 from tunesmith.ports.language_model import GenerationParameters
-from tunesmith_generator import parameters
 
 DEFAULTS = GenerationParameters(max_new_tokens=48, temperature=1.0, do_sample=True, stop=("|<stop>|",))
 

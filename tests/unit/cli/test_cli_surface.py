@@ -41,6 +41,8 @@ SURFACE = {
     "write RECIPE": [*SOURCE, "--collection", "--detach", "--llm", "--mode", "--pairs", "--seed"],
     "curate RECIPE": ["--collection", "--detach", "--set"],
     "tune RECIPE [DATASET]": ["--base-model", "--detach", "--priority", "--set", "--then"],
+    "sweep RECIPE": ["--axis", "--base-model", "--dataset", "--detach", "--metric", "--priority", "--samples", "--set"],
+    "sweeps RECIPE [SWEEP]": ["--limit", "--output", "-o"],
     "judge RECIPE RUN": ["--detach", "--promote"],
     "promote RECIPE VERSION": ["--expect"],
     "rollback RECIPE": ["--expect"],

@@ -22,9 +22,9 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from tunesmith.domain.errors import ResourceExhausted, TunesmithError, Unavailable, Unsupported
+from tunesmith.ports import parameters as limits
 from tunesmith.ports.language_model import Adapter, Generation, GenerationParameters, StreamChunk
 from tunesmith.ports.store import Store
-from tunesmith_generator import parameters as limits
 from tunesmith_generator.runners.exchange import EngineSettings, ResolveBase, Ticket
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from tunesmith.domain.errors import Interrupted, Unsupported
@@ -15,6 +16,7 @@ from tunesmith.domain.jobs import Progress, ProgressReporter
 from tunesmith.domain.models import MAX_PROMPT_CHARS, Measure, Report, Subject
 from tunesmith.domain.runs import Run
 from tunesmith.ports.clock import Clock, rfc3339
+from tunesmith.ports.language_model import GenerationParameters
 from tunesmith.recipes.base import Against, Answered, Recipe
 from tunesmith_trainer.curation.distributions import length_band
 from tunesmith_trainer.evaluation.answers import Answer, KnownAnswers, read_answer, words_of
@@ -69,18 +71,20 @@ def judge_prompts(recipe: Recipe, test_examples: Sequence[Example]) -> list[str]
     Seed numbers from FIRST_SEED on; for a recipe whose `inputs_of_seed` raises Unsupported, the held-out prompts, from
     the first again when they do not suffice.
     """
-    return [prompt for prompt, _ in _questions(recipe, test_examples)]
+    return [prompt for prompt, _ in questions(recipe, test_examples)]
 
 
-def _questions(recipe: Recipe, test_examples: Sequence[Example]) -> list[tuple[str, Example | None]]:
-    """The prompts with the held-out examples that they are of."""
-    num_samples = recipe.judge.num_samples
+def questions(
+    recipe: Recipe, heldout: Sequence[Example], *, num_samples: int = 0, first_seed: int = FIRST_SEED
+) -> list[tuple[str, Example | None]]:
+    """The prompts, as many as `num_samples` (0: as the recipe's judge has), with the held-out examples they are of."""
+    num_samples = num_samples or recipe.judge.num_samples
     try:
-        return [(recipe.prompt(recipe.inputs_of_seed(FIRST_SEED + i)), None) for i in range(num_samples)]
+        return [(recipe.prompt(recipe.inputs_of_seed(first_seed + i)), None) for i in range(num_samples)]
     except Unsupported:
-        if not test_examples:
+        if not heldout:
             return []
-        chosen = [test_examples[i % len(test_examples)] for i in range(num_samples)]
+        chosen = [heldout[i % len(heldout)] for i in range(num_samples)]
         return [(example.prompt, example) for example in chosen]
 
 
@@ -121,9 +125,9 @@ def judge(
         if should_stop():
             raise Interrupted("judging was asked to stop; the next attempt begins anew")
 
-    questions = _questions(recipe, test_examples)
-    prompts = [prompt for prompt, _ in questions]
-    heldout = _held_out(recipe, test_examples, base_seen)
+    asked = questions(recipe, test_examples)
+    prompts = [prompt for prompt, _ in asked]
+    heldout = held_out(recipe, test_examples, base_seen)
     steps = _Steps(report, check, total=len(subjects) * (len(prompts) + 2 * len(heldout.examples)))
 
     known = KnownAnswers.of(recipe, train_answers, catalogue)
@@ -136,16 +140,18 @@ def judge(
     answers: dict[Subject, list[Answer]] = {}
     measured: dict[Subject, Measured] = {}
     for subject, model in subjects.items():
-        answers[subject] = _answers(recipe, subject, model, prompts, known, steps)
-        log_probs = _log_probs(recipe, subject, model, [(e.prompt, e.completion) for e in heldout.examples], steps)
-        bare = _log_probs(recipe, subject, model, [(e.prompt, e.answer) for e in heldout.examples], steps)
+        told = partial(steps.advance, f"the {subject} answers")
+        read = partial(steps.advance, f"the {subject} reads held-out answers")
+        answers[subject] = answers_of(model, recipe, prompts, known, recipe.generation, advance=told)
+        log_probs = log_probs_of(model, recipe, [(e.prompt, e.completion) for e in heldout.examples], advance=read)
+        bare = log_probs_of(model, recipe, [(e.prompt, e.answer) for e in heldout.examples], advance=read)
         loss = measure_loss(texts, log_probs, bare, five_gram_bits, seed=FIRST_SEED)
         shared = measure_answers(answers[subject], training, seed=FIRST_SEED, check=check)
         answered = [
             Answered(prompt, answer.text, reference)
             if answer.valid
             else Answered(prompt, None, reference, answer.verdict)
-            for (prompt, reference), answer in zip(questions, answers[subject], strict=True)
+            for (prompt, reference), answer in zip(asked, answers[subject], strict=True)
         ]
         measured[subject] = shared.joined(measure_own(recipe, answered, against, seed=FIRST_SEED)).joined(loss)
 
@@ -155,7 +161,7 @@ def judge(
         if subject != "candidate":
             metrics["candidate"] |= differences(measured["candidate"], row, name=subject, seed=FIRST_SEED)
     metrics["candidate"]["leaked_share"] = wilson(sum(leaked), len(leaked))
-    metrics = {subject: {k: m for k, m in row.items() if _is_number(m)} for subject, row in metrics.items()}
+    metrics = {subject: {k: m for k, m in row.items() if is_number(m)} for subject, row in metrics.items()}
 
     anchors = {
         "five_gram_bits_per_char": sum(five_gram_bits) / max(1, sum(map(num_scored_chars, texts))),
@@ -182,13 +188,15 @@ def judge(
         passed=all(gate.passed for gate in gates),
         created_at=rfc3339(clock.now()),
         prompts=tuple(
-            prompt[:MAX_PROMPT_CHARS] for prompt, reference in questions[:MAX_KEPT_SAMPLES] if reference is not None
+            prompt[:MAX_PROMPT_CHARS] for prompt, reference in asked[:MAX_KEPT_SAMPLES] if reference is not None
         ),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _HeldOut:
+class HeldOut:
+    """Held-out rows to read, and how many were left out because the base has seen them."""
+
     examples: list[Example]
     num_seen: int
 
@@ -202,46 +210,57 @@ class _Steps:
     total: int
     done: int = 0
 
-    def advance(self, by: int, message: str) -> None:
+    def advance(self, message: str, by: int) -> None:
         self.done += by
         self.report(Progress("judge", self.done, self.total, "answers", message))
         self.check()
 
 
-def _held_out(recipe: Recipe, test_examples: Sequence[Example], base_seen: Collection[str]) -> _HeldOut:
+def held_out(recipe: Recipe, test_examples: Sequence[Example], base_seen: Collection[str]) -> HeldOut:
+    """The rows that are read for the loss: none that the base's own text holds, nor near-twins of those."""
     seen = TwinIndex.build(
         [recipe.identity(text) for text in base_seen], similarity=recipe.curation.near_duplicate_similarity
     )
     unseen = [example for example in test_examples if seen.twin(recipe.identity(example.answer)) is None]
-    return _HeldOut(unseen[: recipe.judge.max_heldout_rows], len(test_examples) - len(unseen))
+    return HeldOut(unseen[: recipe.judge.max_heldout_rows], len(test_examples) - len(unseen))
 
 
-def _answers(
-    recipe: Recipe, subject: str, model: JudgedModel, prompts: Sequence[str], known: KnownAnswers, steps: _Steps
+def answers_of(
+    model: JudgedModel,
+    recipe: Recipe,
+    prompts: Sequence[str],
+    known: KnownAnswers,
+    parameters: GenerationParameters,
+    *,
+    advance: Callable[[int], None],
+    first_seed: int = FIRST_SEED,
 ) -> list[Answer]:
+    """A model's answers, read, in prompt order; `advance` is told of each batch, and may raise."""
     answers: list[Answer] = []
     for start in range(0, len(prompts), recipe.judge.batch_size):
         batch = prompts[start : start + recipe.judge.batch_size]
-        sampled = model.sample(batch, recipe.generation, seed=FIRST_SEED + start)
+        sampled = model.sample(batch, parameters, seed=first_seed + start)
         answers += [read_answer(recipe, prompt, one, known) for prompt, one in zip(batch, sampled, strict=True)]
-        steps.advance(len(batch), f"the {subject} answers")
+        advance(len(batch))
     return answers
 
 
-def _log_probs(
-    recipe: Recipe, subject: str, model: JudgedModel, rows: Sequence[tuple[str, str]], steps: _Steps
+def log_probs_of(
+    model: JudgedModel, recipe: Recipe, rows: Sequence[tuple[str, str]], *, advance: Callable[[int], None]
 ) -> list[float]:
+    """Natural log-probabilities of the rows' completions, in order; `advance` is told of each batch, and may raise."""
     log_probs: list[float] = []
     for start in range(0, len(rows), recipe.judge.batch_size):
         batch = rows[start : start + recipe.judge.batch_size]
         found = model.completion_log_probs(batch)
         assert len(found) == len(batch), f"{len(found)} log-probabilities for {len(batch)} rows"
         log_probs += found
-        steps.advance(len(batch), f"the {subject} reads held-out answers")
+        advance(len(batch))
     return log_probs
 
 
-def _is_number(measure: Measure) -> bool:
+def is_number(measure: Measure) -> bool:
+    """Whether a measure and its interval are numbers."""
     return all(math.isfinite(x) for x in (measure.value, measure.low, measure.high))
 
 

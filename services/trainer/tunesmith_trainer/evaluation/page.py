@@ -118,7 +118,7 @@ def render_page(
         if (row := _metric_row(report, name, info, subjects)) is not None
     ]
     page = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -136,14 +136,14 @@ def render_page(
             num_seen=int(report.anchors.get("heldout_rows_seen_by_base", 0)),
             loss_chart=line_chart(
                 [
-                    Series("training", "base", _curve(tuned, "train_loss")),
-                    Series("validation", "candidate", _curve(tuned, "validation_loss"), marked=True),
+                    Series("training", "base", curve(tuned, "train_loss")),
+                    Series("validation", "candidate", curve(tuned, "validation_loss"), marked=True),
                 ],
                 x_title="step",
                 y_title="",
             ),
             rate_chart=line_chart(
-                [Series("learning rate", "data", _curve(tuned, "learning_rate"))], x_title="step", y_title=""
+                [Series("learning rate", "data", curve(tuned, "learning_rate"))], x_title="step", y_title=""
             ),
             distribution_kinds=kinds,
             length_chart=_length_chart(report, kinds),
@@ -160,7 +160,8 @@ def render_page(
     return page.encode("utf-8", "replace")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates that escape every value and fail on a name that is not there."""
     return Environment(
         loader=PackageLoader("tunesmith_trainer.evaluation"),
         autoescape=True,
@@ -233,7 +234,8 @@ def _difference(report: Report, name: str, info: MetricInfo) -> _Difference | No
     return _Difference(f"{arrow}{formatted(measure.value, info, signed=True)}{word}", interval, kind)
 
 
-def _curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+def curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    """The points (step, value) of one metric, thinned out; lines without it, or where it is no number, are left out."""
     points = [(float(row["step"]), float(row[name])) for row in rows if row.get(name) is not None]
     points = [(step, value) for step, value in points if math.isfinite(value)]
     every = math.ceil(len(points) / MAX_CURVE_POINTS) or 1

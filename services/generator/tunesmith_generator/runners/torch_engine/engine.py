@@ -26,9 +26,9 @@ from tunesmith.domain.errors import (
     TunesmithError,
     Unavailable,
 )
+from tunesmith.ports import parameters as limits
 from tunesmith.ports.language_model import Adapter
 from tunesmith.ports.store import Store
-from tunesmith_generator import parameters as limits
 from tunesmith_generator.runners.adapter_files import fetched
 from tunesmith_generator.runners.exchange import EngineSettings, ResolveBase, Ticket
 from tunesmith_generator.runners.text import TextStream
