@@ -12,7 +12,7 @@ class TrainerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TUNESMITH_TRAINER_", extra="ignore", frozen=True)
 
     max_parallel_trainings: int = Field(default=1, ge=1, le=64)
-    """Runs and judgements that may be under way at once; the others wait in line."""
+    """Runs, judgements and sweeps that may be under way at once; the others wait in line."""
     max_parallel_curations: int = Field(default=2, ge=1, le=64)
     """Datasets that may be built at once."""
     max_parallel_writings: int = Field(default=1, ge=1, le=16)

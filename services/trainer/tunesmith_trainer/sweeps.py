@@ -472,9 +472,11 @@ def compare(
     from tunesmith_trainer.gates import decide
 
     known = sweep_metrics(recipe)
-    gates = [gate for gate in recipe.gates if gate.relative_to is None]
     measured = [parts[cell.is_same_as] for cell in cells]
     metrics = [{**loss.measures, **told.measures} for loss, told in measured]
+    # What needs another model, or the test rows (leaks), only the judge can measure.
+    measurable = {name for row in metrics for name in row}
+    gates = [gate for gate in recipe.gates if gate.relative_to is None and gate.metric in measurable]
     failed = [
         tuple(result.name for result in decide(gates, {"candidate": row}, known) if not result.passed)
         for row in metrics
@@ -513,7 +515,7 @@ def compare(
         base_model=request.base_model,
         axes=request.axes,
         settings=request.settings.to_json(),
-        generation=asdict(recipe.generation),
+        generation={**asdict(recipe.generation), "stop": list(recipe.generation.stop)},
         objective=request.metric,
         better=known[request.metric].better,
         num_samples=len(prompts),

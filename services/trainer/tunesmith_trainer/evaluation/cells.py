@@ -155,7 +155,7 @@ def measure_cell(
     prompts = [prompt for prompt, _ in asked]
     answers = answers_of(model, recipe, prompts, yardstick.known, parameters, advance=advance, first_seed=FIRST_SEED)
     answered = [
-        Answered(prompt, answer.text if answer.valid else None, reference)
+        Answered(prompt, answer.text, reference) if answer.valid else Answered(prompt, None, reference, answer.verdict)
         for (prompt, reference), answer in zip(asked, answers, strict=True)
     ]
     shared = measure_answers(answers, yardstick.training, seed=FIRST_SEED)

@@ -171,7 +171,7 @@ def _cell(sweep: Sweep, index: int, columns: Sequence[str], metrics: Mapping[str
     if cell.difference is not None and cell.p_value is not None:
         low, high = (formatted(x, info, signed=True) for x in (cell.difference.low, cell.difference.high))
         p = "< 0.001" if cell.p_value < 0.001 else f"{cell.p_value:.3f}"
-        difference = _Difference(formatted(cell.difference.value, info, signed=True), f"{low} to {high}", p)
+        difference = _Difference(formatted(cell.difference.value, info, signed=True), f"{low.split()[0]} to {high}", p)
     return _Cell(
         name=cell_name(cell),
         chosen=index == sweep.chosen,

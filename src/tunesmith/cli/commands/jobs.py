@@ -26,7 +26,7 @@ def jobs(context: click.Context) -> None:
 
 @jobs.command("list")
 @click.option("--active", is_flag=True, help="Only jobs that have not ended.")
-@click.option("--kind", default="", help="collect, caption, curate, tune or judge.")
+@click.option("--kind", default="", help="collect, caption, curate, tune, judge or sweep.")
 @limit_option
 @global_options()
 @click.pass_obj
