@@ -33,6 +33,7 @@ from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith.recipes.base import Recipe
 from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint
+from tunesmith_trainer.catalogues import reference_of
 from tunesmith_trainer.curation.load import iterate_examples
 from tunesmith_trainer.handlers import TuneRequest, fetch_folder, get_dataset, tune
 
@@ -77,6 +78,8 @@ class SweepRequest:
     metric: str
     """What cells compete by."""
     num_samples: int
+    catalogue_hash: str
+    """Of the reference catalogue; empty where there is none."""
 
     def to_json(self) -> dict[str, Any]:
         """The request as it is kept in a job."""
@@ -154,6 +157,7 @@ def plan_sweep(
         checked,
         _checked_metric(recipe, metric, checked),
         num_samples or recipe.judge.num_samples,
+        reference_of(store, dataset).hash,
     )
 
 
@@ -285,13 +289,9 @@ def sweep_id(request: SweepRequest, recipe: Recipe, cells: Sequence[Cell]) -> st
 
 
 def _how_measured(request: SweepRequest, recipe: Recipe) -> list[Any]:
-    return [
-        SWEEP_VERSION,
-        recipe.code_hash,
-        request.num_samples,
-        recipe.judge.batch_size,
-        recipe.judge.max_heldout_rows,
-    ]
+    judge = recipe.judge
+    how = [SWEEP_VERSION, recipe.code_hash, request.num_samples, judge.batch_size, judge.max_heldout_rows]
+    return [*how, request.catalogue_hash]
 
 
 def run_sweep(
@@ -390,6 +390,14 @@ class _Measuring:
         validation = list(iterate_examples(dataset, "validation", store=self.store, folder=data))
         rows = held_out(self.recipe, validation, answers_seen_by_base(self.request.base_model)).examples
         asked = questions(self.recipe, validation, num_samples=self.request.num_samples, first_seed=FIRST_SEED)
+        reference = reference_of(self.store, dataset)
+        if reference.hash != self.request.catalogue_hash:
+            raise FailedPrecondition(
+                f"the catalogue of {self.recipe.name} was changed after the sweep was asked for; start the sweep "
+                "again, its trainings are kept",
+                reason="CATALOGUE_CHANGED",
+                metadata={"recipe": self.recipe.name},
+            )
         yardstick: Yardstick | None = None
 
         distinct = list({cell.is_same_as: cell for cell in cells}.values())
@@ -401,7 +409,7 @@ class _Measuring:
             loss = self._find(loss_id, 2 * len(rows))
             told = {cell.generation: self._find(self._part_id(run, cell.generation), len(asked)) for cell in of_run}
             if loss is None or None in told.values():
-                yardstick = yardstick or Yardstick.of(self.recipe, asked, rows, train_answers)
+                yardstick = yardstick or Yardstick.of(self.recipe, asked, rows, train_answers, reference.names)
                 model = self._model(run)
                 if loss is None:
                     advance = self._advancing(f"reading {len(rows)} held-out rows")

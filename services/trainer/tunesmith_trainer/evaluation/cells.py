@@ -114,9 +114,10 @@ class Yardstick:
         questions: Sequence[tuple[str, Example | None]],
         heldout: Sequence[Example],
         train_answers: Sequence[str],
+        catalogue: Sequence[str] = (),
     ) -> Self:
         """Index the training answers and score the held-out ones."""
-        known = KnownAnswers.of(recipe, train_answers, ())
+        known = KnownAnswers.of(recipe, train_answers, catalogue)
         five_gram = CharacterNgram.fit(train_answers, order=5)
         bits = [five_gram.bits(example.answer) for example in heldout]
         rates = sorted(b / num_scored_chars(example.answer) for b, example in zip(bits, heldout, strict=True))

@@ -57,7 +57,7 @@ def swept(*models: PlantedModel, recipe=RECIPE, metric: str = USEFUL, default: i
         values[default] = default_temperature
     axes = (Axis("temperature", "generation", tuple(values)),)
     request = SweepRequest(
-        "micro_genre", "ds-1", "builtin:tiny", "f", TrainingSettings(epochs=2), axes, metric, NUM_SAMPLES
+        "micro_genre", "ds-1", "builtin:tiny", "f", TrainingSettings(epochs=2), axes, metric, NUM_SAMPLES, ""
     )
     cells = cells_of(request, recipe, num_train=900)
     parts = {
