@@ -18,7 +18,11 @@ class CurationSettings:
     """How records become a dataset. Every field is part of the dataset's identity."""
 
     near_duplicate_similarity: float = 0.85
-    """Jaccard similarity of character 3-grams from which two answers count as near-twins, in (0, 1]."""
+    """Jaccard similarity of character n-grams from which two answers count as near-twins, in (0, 1]."""
+    near_duplicate_chars: int = 3
+    """Characters of those n-grams: 3 for names; 9 for texts of a thousand characters, which in any language share a
+    third of their 3-grams by chance and a fortieth of their 9-grams (Leskovec, Rajaraman, Ullman, "Mining of Massive
+    Datasets", section 3.2.2)."""
     drop_near_duplicates: bool = False
     """Drop near-twins (True), or keep them together on one side of the split (False)."""
     max_word_share: float = 0.0
@@ -87,6 +91,7 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 _RANGES: Ranges = {
     "near_duplicate_similarity": (0.3, 1.0),
+    "near_duplicate_chars": (2, 20),
     "max_word_share": (0.0, 1.0),
     "max_language_share": (0.0, 1.0),
     "validation_share": (0.01, 0.45),

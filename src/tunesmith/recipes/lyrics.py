@@ -345,7 +345,8 @@ RECIPE = Lyrics(
     # 72/8/20 as the task's first version had it. It also trained on a quarter of its 200,000 songs: that is
     # sample_share=0.25, and not the default because of the few hundred songs of the sample it would leave too few.
     curation=CurationSettings(
-        near_duplicate_similarity=0.8,
+        near_duplicate_similarity=0.7,
+        near_duplicate_chars=9,
         drop_near_duplicates=True,
         validation_share=0.08,
         test_share=0.20,

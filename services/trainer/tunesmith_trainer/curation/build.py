@@ -219,6 +219,7 @@ class _Build:
         return twin_clusters(
             self.answers.folds,
             similarity=self.settings.near_duplicate_similarity,
+            num_chars=self.settings.near_duplicate_chars,
             seed=self.settings.seed,
             checkpoint=lambda done: self.pace.check("comparing", done, total, "answers"),
         )

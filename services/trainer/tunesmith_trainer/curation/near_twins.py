@@ -29,7 +29,7 @@ MAX_NEIGHBOURS = 64
 """An answer is compared with at most this many others of a bucket, which keeps the cost linear in the number of
 answers. Only where more share a bucket, and in all their common buckets, can a twin be missed for it."""
 
-_SHINGLE_CHARS = 3
+SHINGLE_CHARS = 3
 _BATCH = 1024
 
 _QUOTES = str.maketrans(dict.fromkeys("’‘ʼ`´", "'"))
@@ -59,11 +59,11 @@ def _drop_punctuation(text: str) -> str:
     return "".join(c for c in text if unicodedata.category(c)[0] in "LMN")
 
 
-def shingles(fold: str) -> Shingles:
-    """The character 3-grams of a folded text; a shorter text is its own shingle."""
-    if len(fold) <= _SHINGLE_CHARS:
+def shingles(fold: str, num_chars: int = SHINGLE_CHARS) -> Shingles:
+    """The character n-grams of a folded text; a shorter text is its own shingle."""
+    if len(fold) <= num_chars:
         return frozenset((fold,))
-    return frozenset(fold[i : i + _SHINGLE_CHARS] for i in range(len(fold) - _SHINGLE_CHARS + 1))
+    return frozenset(fold[i : i + num_chars] for i in range(len(fold) - num_chars + 1))
 
 
 def jaccard(one: Shingles, other: Shingles) -> float:
@@ -72,7 +72,14 @@ def jaccard(one: Shingles, other: Shingles) -> float:
     return shared / (len(one) + len(other) - shared)
 
 
-def twin_clusters(folds: DiskLines, *, similarity: float, seed: int, checkpoint: Callable[[int], None]) -> array[int]:
+def twin_clusters(
+    folds: DiskLines,
+    *,
+    similarity: float,
+    seed: int,
+    checkpoint: Callable[[int], None],
+    num_chars: int = SHINGLE_CHARS,
+) -> array[int]:
     """For each folded answer the number of the first answer of its cluster.
 
     Two answers with a Jaccard similarity of at least `similarity` are in one cluster, and so are the twins of twins
@@ -83,11 +90,11 @@ def twin_clusters(folds: DiskLines, *, similarity: float, seed: int, checkpoint:
     clusters = _Clusters(len(folds))
     if len(folds) < 2:
         return clusters.roots()
-    bands = _bands(folds, num_rows=rows_per_band(similarity), seed=seed, checkpoint=checkpoint)
+    bands = _bands(folds, num_rows=rows_per_band(similarity), num_chars=num_chars, seed=seed, checkpoint=checkpoint)
     fingerprint = np.bitwise_xor.reduce(bands * np.arange(1, 2 * bands.shape[1], 2, dtype=np.uint32), axis=1)
     for number, band in enumerate(bands.T, start=1):
         for bucket in _buckets(band, fingerprint):
-            _join_twins(bucket, folds, clusters, similarity)
+            _join_twins(bucket, folds, clusters, similarity, num_chars)
         checkpoint(len(folds) + len(folds) * number // bands.shape[1])
     return clusters.roots()
 
@@ -100,7 +107,9 @@ def rows_per_band(similarity: float) -> int:
     return 1
 
 
-def _bands(folds: DiskLines, *, num_rows: int, seed: int, checkpoint: Callable[[int], None]) -> npt.NDArray[np.uint32]:
+def _bands(
+    folds: DiskLines, *, num_rows: int, num_chars: int, seed: int, checkpoint: Callable[[int], None]
+) -> npt.NDArray[np.uint32]:
     """One hash a band and answer. 32 bits suffice: a chance collision only costs one comparison."""
     from datasketch import MinHash  # 1 s and 70 MB, which nobody pays who does not curate
 
@@ -108,7 +117,7 @@ def _bands(folds: DiskLines, *, num_rows: int, seed: int, checkpoint: Callable[[
     odd = np.random.default_rng(seed % 2**64).integers(0, 2**63, size=num_rows, dtype=np.uint64) * 2 + 1
     bands = np.empty((len(folds), num_bands), dtype=np.uint32)
     sketches: Iterator[MinHash] = MinHash.generator(
-        ([s.encode() for s in shingles(fold.decode())] for fold in folds),
+        ([s.encode() for s in shingles(fold.decode(), num_chars)] for fold in folds),
         num_perm=NUM_PERMUTATIONS,
         seed=seed % 2**32,
         hashfunc=zlib.crc32,  # four times as fast as the default SHA-1, and one-to-one up to four bytes
@@ -131,13 +140,13 @@ def _buckets(band: npt.NDArray[np.uint32], fingerprint: npt.NDArray[np.uint32]) 
         yield order[edges[first] : edges[first + 1]].tolist()
 
 
-def _join_twins(bucket: list[int], folds: DiskLines, clusters: _Clusters, similarity: float) -> None:
+def _join_twins(bucket: list[int], folds: DiskLines, clusters: _Clusters, similarity: float, num_chars: int) -> None:
     # Most buckets of twins were joined by an earlier band.
     if clusters.are_one(bucket):
         return
     earlier: list[tuple[int, Shingles]] = []
     for number in bucket:
-        mine = shingles(folds[number].decode())
+        mine = shingles(folds[number].decode(), num_chars)
         for other, theirs in reversed(earlier):
             if not clusters.are_one((number, other)) and jaccard(mine, theirs) >= similarity:
                 clusters.join(number, other)

@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from tunesmith.domain.examples import Example, split_bucket
+from tunesmith.domain.examples import Example, Split, split_bucket
 from tunesmith.domain.records import Licence, Provenance, Record
 from tunesmith.recipes import SHIPPED
+from tunesmith.recipes.base import Recipe
 from tunesmith_trainer.torch_backend.fingerprint import PretrainingSettings, default_sample_text, package_file
 
 CODE_VERSION = 1
@@ -79,9 +80,16 @@ def _trained_on(recipe_name: str, columns: Mapping[str, str]) -> tuple[str, ...]
         for row in csv.DictReader(file):
             record = Record.make({field: row[column] for field, column in columns.items()}, _NOWHERE)
             made = recipe.example(record, index=0)
-            if isinstance(made, Example) and split_bucket(recipe.duplicate_key(made)) == "train":
+            if isinstance(made, Example) and _side(recipe, made) == "train":
                 answers[made.answer] = None
     return tuple(answers)
+
+
+def _side(recipe: Recipe, example: Example) -> Split:
+    shares = recipe.curation
+    return split_bucket(
+        recipe.duplicate_key(example), validation_share=shares.validation_share, test_share=shares.test_share
+    )
 
 
 def text_base_fingerprint(sample: TextSample, settings: TextBaseSettings) -> str:

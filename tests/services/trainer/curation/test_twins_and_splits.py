@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+from importlib import resources
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -216,3 +218,16 @@ def test_lines_on_disk_come_back_in_order_and_by_number(lines: list[bytes]) -> N
 
         assert list(stored) == lines
         assert [stored[n] for n in range(len(stored))] == lines
+
+
+def test_longer_ngrams_tell_songs_apart_and_still_find_twins(tmp_path: Path) -> None:
+    table = resources.files("tunesmith_scraper").joinpath("samples/lyrics.csv").read_text(encoding="utf-8")
+    songs = [row["Lyric"] for row in csv.DictReader(table.splitlines(keepends=True))][:12]
+    folds = [folded(text) for text in (*songs, songs[3].replace(" the ", " a ", 2))]
+    with DiskLines(tmp_path / "folds") as lines:
+        for fold in folds:
+            lines.append(fold.encode())
+        roots = twin_clusters(lines, similarity=0.7, num_chars=9, seed=1, checkpoint=lambda _: None)
+
+    assert list(roots) == [*range(12), 3]
+    assert jaccard(shingles(folds[0]), shingles(folds[1])) > 3 * jaccard(shingles(folds[0], 9), shingles(folds[1], 9))
