@@ -167,6 +167,7 @@ _CHECKS: Mapping[str, Callable[[object], str]] = {
     "parse": _check_parsed,
     "read": _check_parsed,
     "identity": _check_text,
+    "duplicate_key": _check_text,
     "attributes": _check_attributes,
     "measures": _check_measures,
     "sample_measures": _check_sample_measures,
