@@ -41,7 +41,7 @@ from tunesmith_trainer.novelty import Novelty
 
 log = logging.getLogger(__name__)
 
-MODEL_KINDS = ("tune", "judge")
+MODEL_KINDS = ("tune", "judge", "sweep")
 """Jobs of which a recipe has one at a time, where its policy starts them."""
 
 JUDGE_LOST_S = 600.0

@@ -17,7 +17,7 @@ from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.sqlite_bus import SqliteBus
 from tunesmith.domain import keys
 from tunesmith.domain.errors import Conflict, InvalidInput, Unavailable
-from tunesmith.domain.events import DATASET_BUILT, JOB_FAILED, RECORDS_COLLECTED, Event
+from tunesmith.domain.events import CLIPS_CAPTIONED, DATASET_BUILT, JOB_FAILED, RECORDS_COLLECTED, Event
 from tunesmith.domain.ids import canonical_json
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.domain.policies import Policy
@@ -244,6 +244,26 @@ def test_rows_that_are_only_written_otherwise_are_not_new(plant: Plant) -> None:
     plant.hear(plant.curate(plant.waiting("curate")[0]))
 
     assert plant.policies.standing(RECIPE.name).situation.num_new == 0
+
+
+def test_a_recipe_that_needs_captions_is_curated_from_captioned_collections_alone(plant: Plant) -> None:
+    plant.policies.set(Policy("video_tags", enabled=True))
+    collected = Collection("col-clips", "video_tags", "folder", 1, (), {}, "2026-11-21T10:00:00.000000Z")
+    captioned = replace(collected, id="col-captions", derived_from="col-clips", derived_by="signal 1")
+
+    def stored(collection: Collection, kind: str) -> Event:
+        plant.store.put(keys.collection("video_tags", collection.id), canonical_json(collection.to_json()))
+        data = {"job_id": "j", "recipe": "video_tags", "collection_id": collection.id}
+        return Event(f"e-{collection.id}", kind, "s", "j", rfc3339(plant.clock.now()), data)
+
+    first = stored(collected, RECORDS_COLLECTED)
+    plant.hear(first)
+    assert plant.waiting("curate") == []
+    second = stored(captioned, CLIPS_CAPTIONED)
+    plant.hear(second, first, second)
+
+    (job,) = plant.waiting("curate")
+    assert job.request["collection_ids"] == ["col-captions"]
 
 
 def test_events_that_come_twice_start_nothing_twice(plant: Plant) -> None:

@@ -33,8 +33,8 @@ class Step:
     """One thing that happened."""
 
     name: str
-    """`queued`, `started`, `collected`, `captioned`, `curated`, `tuned`, `promoted`, `passed`, `refused`, `failed`,
-    `cancelled`, `policy` or `served`."""
+    """`queued`, `started`, `collected`, `captioned`, `curated`, `tuned`, `ended` (other kinds of jobs), `promoted`, `passed`,
+    `refused`, `failed`, `cancelled`, `policy` or `served`."""
     recipe: str
     text: str
     job_id: str = ""
