@@ -33,7 +33,7 @@ class Step:
     """One thing that happened."""
 
     name: str
-    """`queued`, `started`, `collected`, `captioned`, `curated`, `tuned`, `ended` (other kinds of jobs), `promoted`, `passed`,
+    """`queued`, `started`, `collected`, `captioned`, `curated`, `tuned`, `ended` (other jobs), `promoted`, `passed`,
     `refused`, `failed`, `cancelled`, `policy` or `served`."""
     recipe: str
     text: str
