@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr = SecretStr("")
     """Key that is sent to `llm` as `Authorization: Bearer KEY`."""
     recipes: str = ""
-    """Python files with recipes of one's own, joined by `:` (`;` on Windows)."""
+    """Python files with recipes of one's own, joined by `:` (`;` on Windows); read from the environment alone."""
     listen: str = "127.0.0.1:50400"
     """Address to serve on; port 0 takes a free one. An address beyond loopback needs TLS, or `allow_insecure`."""
     auth_token: str = Field(default="", repr=False)
