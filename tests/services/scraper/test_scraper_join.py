@@ -147,6 +147,16 @@ def test_the_preset_knows_the_columns_of_the_lyrics_pair(scraper: Scraper) -> No
     assert set(first) == {"name", "title", "lyrics", "language", "artist", "genres"}
 
 
+def test_the_lyrics_sample_is_songs_joined_with_their_artists(scraper: Scraper) -> None:
+    collected = scraper.collect("sample:lyrics", recipe="lyrics")
+
+    found = fields_of(scraper, collected)
+    assert (len(found), collected.skipped) == (460, {})
+    assert found[0].keys() == {"title", "lyrics", "language", "artist", "genres"}
+    assert sum("genres" not in row for row in found) == 20, "two artists have no genres"
+    assert collected.collection.licences == {"Apache-2.0": 460}
+
+
 def test_a_second_table_past_the_limit_is_refused(scraper: Scraper) -> None:
     with pytest.raises(ResourceExhausted, match=r"more than 1 rows.*TUNESMITH_SCRAPER_MAX_RECORDS"):
         joined(scraper, settings={"max_records": 1})
