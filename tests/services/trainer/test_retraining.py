@@ -529,6 +529,27 @@ def test_two_replicas_that_decide_at_once_start_one_run(plant: Plant, monkeypatc
     assert len(plant.waiting("tune")) == 1
 
 
+def test_a_policy_that_is_turned_off_while_it_decides_starts_nothing(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.enable()
+    plant.hear(plant.collect(OLD))
+    event = plant.curate(plant.waiting("curate")[0])
+    plant.policies.note_dataset(RECIPE.name, event.data["dataset_id"], event.data["job_id"])
+    begin: Callable[..., None] = plant.policies._start
+
+    def later(record: Any, situation: Any) -> None:
+        plant.replica().set(Policy(RECIPE.name))
+        begin(record, situation)
+
+    monkeypatch.setattr(plant.policies, "_start", later)
+
+    plant.look()
+
+    assert plant.waiting("tune") == []
+    assert plant.policies.get(RECIPE.name).last is None
+
+
 def test_a_write_whose_outcome_is_unknown_starts_one_run(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant.enable()
     plant.hear(plant.collect(OLD))
