@@ -83,6 +83,20 @@ def test_what_was_collected_is_captioned_once_however_often_it_is_said(client: C
     assert (again.derived_from, again.num_records, again.num_failed) == (collection.id, 1, 0)
 
 
+def test_an_event_that_comes_again_after_a_failure_starts_nothing(client: Client, music_video: Path) -> None:
+    collection = client.workshop.collection(client.workshop.add_media(music_video))
+    client.workshop.store.put(collection.shards[0], b"torn")
+
+    client.bus.publish(topic_of("scraper"), [collected(collection.id, event_id="e1")])
+    eventually(lambda: [job for job in client.caption_jobs() if job.phase == jobs_pb2.JOB_PHASE_FAILED])
+    other = client.workshop.collection(client.workshop.add_media(music_video), name="col-other")
+    for event in (collected(collection.id, event_id="e2"), collected(other.id, event_id="e3")):
+        client.bus.publish(topic_of("scraper"), [event])
+    eventually(lambda: client.captioned_events())
+
+    assert sorted(job.request["collection_id"] for job in client.caption_jobs()) == ["col-media", "col-other"]
+
+
 def test_the_event_tells_of_the_derived_collection(client: Client, music_video: Path) -> None:
     collection = client.workshop.collection(client.workshop.add_media(music_video), "0" * 64)
 
