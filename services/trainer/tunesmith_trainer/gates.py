@@ -8,7 +8,18 @@ from collections.abc import Mapping, Sequence
 from tunesmith.domain.models import Gate, GateResult, Measure, MetricInfo
 from tunesmith_trainer.evaluation.metrics import difference_name, formatted
 
-SHARED_GATES = (Gate("leak", "leaked_share", "<=", 0.0, "the model was trained on rows that were to be held out"),)
+SHARED_GATES = (
+    Gate("leak", "leaked_share", "<=", 0.0, "the model was trained on rows that were to be held out"),
+    # Without the trained end, which no base expects: with it, a model that lost its language would still look better.
+    Gate(
+        "regressed",
+        "answer_bits_per_char",
+        "<=",
+        0.0,
+        "bare held-out answers are less likely than under the base: training destroyed more than it taught",
+        relative_to="base",
+    ),
+)
 """Gates that every recipe has beside its own."""
 
 _WANTED = {">=": "at least", "<=": "at most"}

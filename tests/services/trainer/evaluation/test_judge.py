@@ -127,7 +127,7 @@ def test_held_out_rows_that_the_base_has_seen_are_left_out_of_the_loss() -> None
 def test_when_the_base_has_seen_every_held_out_row_the_loss_gates_fail() -> None:
     report = judged(good(), base_seen=TEST)
 
-    assert failed(report) == {"better_than_base", "no_worse_than_champion", "language_like"}
+    assert failed(report) == {"better_than_base", "no_worse_than_champion", "language_like", "regressed"}
 
 
 def test_all_metrics_of_a_report_are_described(good_report: Report) -> None:
@@ -189,4 +189,4 @@ def test_infinite_loss_fails_its_gates_and_the_report_stays_valid_json() -> None
     report = judged(PlantedModel(good().write, math.inf))
 
     canonical_json(report.to_json())
-    assert failed(report) == {"better_than_base", "no_worse_than_champion", "language_like"}
+    assert failed(report) == {"better_than_base", "no_worse_than_champion", "language_like", "regressed"}

@@ -132,7 +132,7 @@ def test_every_gate_is_told_with_its_detail(report: Report, html: str) -> None:
 def test_a_report_that_passed_says_so() -> None:
     text = Page(rendered(judged(good()))).text
 
-    assert "Passed all 8 gates" in text
+    assert "Passed all 9 gates" in text
     assert "there was no champion yet" in text
 
 
