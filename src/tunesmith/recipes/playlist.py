@@ -209,7 +209,7 @@ RECIPE = PlaylistRecipe(
             relative_to="champion",
         ),
     ),
-    examples_shown=1_900,
+    examples_shown=3_600,
     pair_writer=PlaylistPairWriter(),
     metrics={
         "within_limit_share": MetricInfo(
