@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 
@@ -58,8 +59,10 @@ def works(platform: Platform) -> Mapping[str, Work]:
 def _caption(platform: Platform, context: WorkContext) -> Outcome:
     settings = read_settings(CaptionerSettings)
     request = CaptionRequest.from_json(context.job.request)
-    scratch = platform.settings.data / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
+    # Named after the job, so that an attempt clears away what a killed one left.
+    scratch = platform.settings.data / "scratch" / f"caption-{context.job.id}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     made = caption(
         request,
         store=platform.store,
@@ -71,6 +74,7 @@ def _caption(platform: Platform, context: WorkContext) -> Outcome:
         should_stop=context.should_stop,
         scratch=scratch,
     )
+    scratch.rmdir()
     collection = made.collection
     data = {
         "job_id": context.job.id,
