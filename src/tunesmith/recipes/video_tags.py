@@ -388,6 +388,14 @@ RECIPE = VideoTags(
             "held-out tags are less likely than under the champion",
             relative_to="champion",
         ),
+        Gate(
+            "memorisation",
+            "bits_per_char_over_five_gram",
+            "<=",
+            0.35,
+            "held-out tags are much less likely than under a character 5-gram: the model knows rows by heart and no "
+            "others",
+        ),
     ),
     examples_shown=2_400,
     metrics=METRICS,
