@@ -286,7 +286,7 @@ def test_an_unknown_recipe_lists_the_known_ones(client: Client) -> None:
     code, reason, message = refused(client.trainer.BuildDataset, request)
 
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_RECIPE")
-    assert "known recipes: micro_genre" in message
+    assert "known recipes: lyrics, micro_genre, playlist, video_tags" in message
 
 
 def test_a_setting_out_of_range_names_value_and_limits(client: Client, made: dict[str, Any]) -> None:
