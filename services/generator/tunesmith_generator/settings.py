@@ -17,7 +17,7 @@ class GeneratorSettings(BaseSettings):
     """Requests decoded together; more wait."""
     queue_limit: int = Field(default=128, ge=0)
     """Requests that may wait beside those being decoded; more are refused as overloaded."""
-    max_new_tokens_limit: int = Field(default=512, ge=1)
+    max_new_tokens_limit: int = Field(default=1024, ge=1)
     """The largest max_new_tokens that a request may ask for."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
     """Longer prompts are refused, because reading one prompt holds up everyone for one step."""

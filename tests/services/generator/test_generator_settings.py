@@ -6,12 +6,15 @@ import pytest
 from pydantic import ValidationError
 
 from contract.documented import undocumented_fields
+from tunesmith.ports import parameters
+from tunesmith.recipes import SHIPPED
+from tunesmith.recipes.base import Recipe
 from tunesmith_generator.settings import GeneratorSettings
 
 FROZEN = {
     "max_batch_size": 16,
     "queue_limit": 128,
-    "max_new_tokens_limit": 512,
+    "max_new_tokens_limit": 1024,
     "max_prompt_tokens": 1024,
     "max_loaded_adapters": 8,
     "max_loaded_bases": 2,
@@ -25,6 +28,11 @@ FROZEN = {
 
 def test_settings_and_defaults_are_the_published_ones() -> None:
     assert GeneratorSettings().model_dump() == FROZEN
+
+
+@pytest.mark.parametrize("recipe", SHIPPED.values(), ids=SHIPPED)
+def test_what_a_recipe_asks_for_is_within_the_default_limits(recipe: Recipe) -> None:
+    parameters.check(recipe.generation, max_new_tokens_limit=GeneratorSettings().max_new_tokens_limit)
 
 
 def test_every_setting_says_what_it_means_here_and_in_the_readme() -> None:

@@ -21,7 +21,7 @@ class EngineSettings:
 
     max_batch_size: int = 16
     queue_limit: int = 128
-    max_new_tokens_limit: int = 512
+    max_new_tokens_limit: int = 1024
     max_prompt_tokens: int = 1024
     max_loaded_bases: int = 2
     device: str = "auto"
