@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
-from cloudevents.core.bindings.kafka import KafkaMessage, from_binary, to_binary
-from cloudevents.core.exceptions import BaseCloudEventException
-from cloudevents.core.formats.json import JSONFormat
-from cloudevents.core.v1.event import CloudEvent
-
 from tunesmith.domain.errors import DataLoss, InvalidInput, TunesmithError, Unsupported
 from tunesmith.domain.events import Event, EventType
 from tunesmith.domain.ids import canonical_json
@@ -42,6 +37,12 @@ def encode(event: Event) -> EncodedEvent:
     """The event's bytes; InvalidInput for one that `decode` would refuse. Its time is normalised to UTC."""
     if event.type not in _TYPES:
         raise InvalidInput(f"event type {event.type!r} is unknown; known types: {', '.join(sorted(_TYPES))}")
+    # Here and in `decode`: the SDK takes a moment to import, and a server that has just started has no events yet.
+    from cloudevents.core.bindings.kafka import to_binary
+    from cloudevents.core.exceptions import BaseCloudEventException
+    from cloudevents.core.formats.json import JSONFormat
+    from cloudevents.core.v1.event import CloudEvent
+
     try:
         attributes = {
             "specversion": "1.0",
@@ -83,6 +84,10 @@ def decode(headers: Headers, key: bytes | None, value: bytes | None) -> Event:
     if missing:
         raise _undecodable(f"the headers {', '.join(f'ce_{name}' for name in missing)} are missing or empty")
     _check_readable(attributes)
+    from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
+    from cloudevents.core.exceptions import BaseCloudEventException
+    from cloudevents.core.formats.json import JSONFormat
+
     try:
         event = from_binary(KafkaMessage(attributes, None, value or b""), JSONFormat())
         data = event.get_data()
