@@ -14,6 +14,7 @@ from tunesmith.domain.events import JOB_FAILED
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.jobs.relay import publish_outbox
 from tunesmith.jobs.state import JobStore
+from tunesmith.jobs.ticking import Ticker
 from tunesmith.jobs.worker import EXIT_FENCED, EXIT_INTERRUPTED
 from tunesmith.ports.bus import EventBus
 from tunesmith.ports.clock import Clock, rfc3339
@@ -63,40 +64,27 @@ class Reconciler:
         self._clock = clock
         self._kinds = kinds
         self._worker_env = worker_env
-        self._interval_s = interval_s
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ticker = Ticker("reconciler", self._look, interval_s=interval_s)
         self._complained: set[str] = set()
         self._next_full_scan_s = 0.0
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
-        self._thread.start()
+        self._ticker.start()
 
     def stop(self) -> None:
         """End the thread after the step it is in; running workers are left alone."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._ticker.stop()
 
     def wake(self) -> None:
         """Look now: something was submitted."""
-        self._wake.set()
+        self._ticker.wake()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                if self._clock.monotonic_s() >= self._next_full_scan_s:
-                    self._jobs.restore_markers()
-                    self._next_full_scan_s = self._clock.monotonic_s() + FULL_SCAN_S
-                self.tick()
-            except TunesmithError as error:
-                log.warning("reconciling is held up: %s", error)
-            self._wake.wait(self._interval_s)
-            self._wake.clear()
+    def _look(self) -> None:
+        if self._clock.monotonic_s() >= self._next_full_scan_s:
+            self._jobs.restore_markers()
+            self._next_full_scan_s = self._clock.monotonic_s() + FULL_SCAN_S
+        self.tick()
 
     def tick(self) -> None:
         """Advance every active job by what can be done now: the highest priority first, then the oldest.
@@ -225,7 +213,7 @@ class Reconciler:
             delay_s = 2.0**failures if failures else 0.0
             later = rfc3339(self._clock.now() + timedelta(seconds=delay_s)) if delay_s else ""
             self._move(job, "running", phase="queued", failures=failures, not_before=later)
-            self._wake.set()
+            self.wake()
 
     def _move(self, job: Job, expected: str, **changes: object) -> Job:
         """One step of a job that is still in the phase and epoch this reconciler saw; Conflict otherwise."""

@@ -43,6 +43,6 @@ class Ticker:
             try:
                 self._step()
             except TunesmithError as error:
-                log.warning("%s are held up: %s", self._name, error)
+                log.warning("%s: held up: %s", self._name, error)
             self._wake.wait(self._interval_s)
             self._wake.clear()

@@ -82,7 +82,6 @@ def test_an_item_of_a_list_is_kept_like_a_value(bench: Workbench) -> None:
 
 
 def test_only_wanted_languages_stay_by_column_and_by_detection(bench: Workbench) -> None:
-    pytest.importorskip("py3langid")
     rows = [
         *songs(ENGLISH[:20], "EN-gb"),
         *songs(ENGLISH[20:25]),
@@ -103,7 +102,6 @@ def test_only_wanted_languages_stay_by_column_and_by_detection(bench: Workbench)
 
 
 def test_several_languages_may_be_wanted(bench: Workbench) -> None:
-    pytest.importorskip("py3langid")
     collection = bench.collect([*songs(ENGLISH, "en"), *songs(SPANISH, "es"), *songs(["samba de verão"], "pt")])
 
     dataset, _ = bench.build(collection, settings=CurationSettings(languages="es, EN"))
