@@ -62,5 +62,5 @@ $(VENV)/.installed: $(UV) pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@$(UV_INSTALL) --editable '.[embedded,dev]'
+	@$(UV_INSTALL) --editable '.[embedded,platform,dev]'
 	@touch $@
