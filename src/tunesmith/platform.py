@@ -45,7 +45,7 @@ class Platform:
         data = settings.data
         data.mkdir(parents=True, exist_ok=True)
         clock = SystemClock()
-        store = LocalStore(_local_path(settings.store, "file", "TUNESMITH_STORE", default=data / "store"))
+        store = _open_store(settings)
         bus = SqliteBus(_local_path(settings.bus, "sqlite", "TUNESMITH_BUS", default=data / "bus.sqlite"), clock=clock)
         launcher = SubprocessLauncher(data / "launches")
         return Platform(settings, store, bus, launcher, clock, JobStore(store, clock))
@@ -140,6 +140,25 @@ def _served_address(data: Path) -> str:
             f"no generator is served on {data}; start `tunesmith up`, or set TUNESMITH_LLM to another language model",
             reason="LLM_NOT_SERVED",
         ) from None
+
+
+def _open_store(settings: Settings) -> Store:
+    if not settings.store.startswith("s3://"):
+        return LocalStore(_local_path(settings.store, "file", "TUNESMITH_STORE", default=settings.data / "store"))
+    # The embedded mode neither needs the S3 client nor waits for its import.
+    try:
+        from tunesmith.adapters.minio_store import MinioStore
+    except ModuleNotFoundError as error:
+        raise InvalidSettings(
+            f"TUNESMITH_STORE needs the S3 client ({error.name} is missing): pip install 'tunesmith[minio]'",
+            reason="EXTRA_MISSING",
+        ) from error
+    return MinioStore.open(
+        settings.store,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        ca=settings.s3_ca,
+    )
 
 
 def _local_path(url: str, scheme: str, setting: str, *, default: Path) -> Path:

@@ -35,7 +35,14 @@ class Settings(BaseSettings):
     data: Path = Path(".tunesmith")
     """Folder for everything that is kept: store, bus, checkpoints, caches, logs."""
     store: str = ""
-    """Where artifacts are kept: `file:///folder`; empty for `store/` in the data folder."""
+    """Where artifacts are kept: `file:///folder`, or `s3://bucket?endpoint=http(s)://host:port` (with `&region=NAME`
+    where it is not us-east-1, and `&buckets=areas` for one bucket per area); empty for `store/` in the data folder."""
+    s3_access_key: SecretStr = SecretStr("")
+    """User of an S3 store."""
+    s3_secret_key: SecretStr = SecretStr("")
+    """That user's key."""
+    s3_ca: Path | None = None
+    """PEM file of the authorities that may sign an S3 store's certificate; the usual public ones by default."""
     bus: str = ""
     """Where events go: `sqlite:///file`; empty for `bus.sqlite` in the data folder."""
     launcher: Literal["subprocess"] = "subprocess"
@@ -72,6 +79,11 @@ class Settings(BaseSettings):
             raise ValueError(f"must be embedded, or begin with {', '.join(LLM_SCHEMES)}")
         return value
 
+    @field_validator("s3_ca")
+    @classmethod
+    def _absolute_file(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value else None
+
     @field_validator("data")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -88,12 +100,20 @@ class Settings(BaseSettings):
         return read_settings(cls, **given)
 
     def worker_env(self) -> dict[str, str]:
-        """The environment that gives a worker these settings."""
-        return {
+        """The environment that gives a worker these settings. It holds secrets: never print or store it."""
+        shown = {
             f"TUNESMITH_{name.upper()}": str(value)
             for name, value in self.model_dump().items()
-            if name in ("data", "store", "bus", "launcher", "llm", "recipes", "log_level")
-        } | {"TUNESMITH_LOG_FORMAT": "text", **PATIENT_THREADS}
+            if name in ("data", "store", "s3_ca", "bus", "launcher", "llm", "recipes", "log_level")
+            and value is not None
+        }
+        secret = {
+            "TUNESMITH_S3_ACCESS_KEY": self.s3_access_key.get_secret_value(),
+            "TUNESMITH_S3_SECRET_KEY": self.s3_secret_key.get_secret_value(),
+        }
+        # A child process gets them from here; elsewhere a worker's environment is written down for all to read.
+        given = {name: value for name, value in secret.items() if value and self.launcher == "subprocess"}
+        return shown | given | {"TUNESMITH_LOG_FORMAT": "text", **PATIENT_THREADS}
 
 
 def read_settings(kind: type[_S], **given: object) -> _S:

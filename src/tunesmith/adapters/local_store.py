@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
+from tunesmith.adapters.file_problems import file_problem, writing_to
 from tunesmith.adapters.object_keys import check_key, check_prefix, is_segment
 from tunesmith.domain.errors import (
     AlreadyExists,
@@ -24,8 +25,6 @@ from tunesmith.domain.errors import (
     InvalidSettings,
     NotFound,
     PermissionRefused,
-    ResourceExhausted,
-    TunesmithError,
     Unavailable,
     Unsupported,
 )
@@ -38,7 +37,6 @@ _MAX_PRUNE_RACES = 100
 """How often in a row a write may lose its folder to concurrent deletes before it gives up."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -124,7 +122,7 @@ class LocalStore:
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object's bytes to `path`, atomically and in bounded memory; folders are made as needed."""
-        with self._failures(key), self._opened(key) as source, _writing_to(path):
+        with self._failures(key), self._opened(key) as source, writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f".{uuid4().hex}.tmp~")
             try:
@@ -275,7 +273,7 @@ class LocalStore:
         try:
             yield
         except OSError as error:
-            raise _translated(error, self._root / key) from error
+            raise file_problem(error, self._root / key) from error
 
 
 def _enter(segment: str, folder: int, *, make: bool) -> int:
@@ -326,44 +324,6 @@ def _is_folder(name: str, folder: int) -> bool:
         return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def _writing_to(path: Path) -> Iterator[None]:
-    """Name `path`, which lies outside the store, in errors of writing to it."""
-    try:
-        yield
-    except OSError as error:
-        raise _translated(error, path) from error
-
-
-def _translated(error: OSError, path: Path) -> TunesmithError:
-    if error.errno in _NO_ROOM:
-        free = _free_bytes(path)
-        return ResourceExhausted(
-            f"no room to write {path}: {free} bytes free ({error.strerror}); "
-            "free some space, or set TUNESMITH_STORE to a larger disk",
-            reason="DISK_FULL",
-            metadata={"path": str(path), "free_bytes": str(free)},
-        )
-    if error.errno == errno.ENAMETOOLONG:
-        return InvalidInput(f"the path {path} is too long for the file system; use a shorter key or root folder")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return Unavailable(
-            f"permission denied at {path} ({error.strerror}): user id {os.geteuid()} must be able to read and write "
-            "it and its folder; change the owner or the mode",
-            reason="STORE_PERMISSION_DENIED",
-            metadata={"path": str(path)},
-        )
-    return Unavailable(f"the store failed at {path}: {error.strerror or error}", metadata={"path": str(path)})
-
-
-def _free_bytes(path: Path) -> int:
-    for folder in path.parents:
-        with suppress(OSError):
-            status = os.statvfs(folder)
-            return status.f_bavail * status.f_frsize
-    return 0
 
 
 def _not_found(key: str) -> NotFound:

@@ -1,0 +1,161 @@
+"""How an S3 store is reached: its address, a client for it, and requests that the SDK has no method for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import certifi
+from minio import Minio
+from minio.credentials.credentials import Credentials
+from minio.signer import sign_v4_s3
+from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
+
+from tunesmith.domain.areas import AREAS
+from tunesmith.domain.errors import InvalidSettings
+
+DEFAULT_REGION = "us-east-1"
+"""What MinIO calls its region unless told otherwise; naming one spares a request for it."""
+
+CONNECT_TIMEOUT_S = 3.0
+READ_TIMEOUT_S = 10.0
+"""How long a store may stay silent, not how long a whole transfer takes."""
+
+_MAX_BUCKET_STEM = 63 - 1 - max(len(area) for area in AREAS)
+
+_MAX_CONNECTIONS = 32
+"""Kept open for reuse; more threads than this open connections of their own."""
+
+_RETRIES = Retry(
+    total=5,
+    read=3,
+    backoff_factor=0.1,
+    backoff_jitter=0.1,
+    status_forcelist=(500, 502, 503, 504),
+    raise_on_status=False,
+    redirect=0,
+    raise_on_redirect=False,
+    respect_retry_after_header=False,
+)
+"""For calls that may be repeated (GET, HEAD, PUT, DELETE): six tries within about 3 s, which outlasts a restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class MinioAddress:
+    """What a store URL says: `s3://bucket?endpoint=http(s)://host:port[&region=NAME][&buckets=areas]`."""
+
+    bucket: str
+    endpoint: str
+    region: str = DEFAULT_REGION
+    by_area: bool = False
+
+    def bucket_of(self, area: str) -> str:
+        """The bucket that holds the objects of an area (domain.areas)."""
+        return f"{self.bucket}-{area}" if self.by_area else self.bucket
+
+    def buckets(self) -> list[str]:
+        """All buckets of the store."""
+        return sorted({self.bucket_of(area) for area in AREAS})
+
+    @staticmethod
+    def read(url: str) -> MinioAddress:
+        """Read a store URL; InvalidSettings says what is wrong with one that cannot be used."""
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+            raise InvalidSettings(
+                "TUNESMITH_STORE carries a user or password, which would show in process lists and logs; "
+                "set TUNESMITH_S3_ACCESS_KEY and TUNESMITH_S3_SECRET_KEY instead"
+            )
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        endpoint = urlsplit(options.get("endpoint", ""))
+        wrong = ""
+        if not 3 <= len(parts.netloc) <= 63 or parts.path.strip("/"):
+            wrong = f"{parts.netloc + parts.path!r} is not the name of a bucket (3 to 63 characters, no folder)"
+        elif unknown := sorted(options.keys() - {"endpoint", "region", "buckets"}):
+            wrong = f"the option {unknown[0]!r} is not known"
+        elif endpoint.scheme not in ("http", "https") or not endpoint.hostname or endpoint.path.strip("/"):
+            wrong = f"endpoint={options.get('endpoint', '')!r} is not http(s)://host:port"
+        elif endpoint.username is not None or endpoint.password is not None:
+            wrong = "the endpoint carries a user or password"
+        elif "buckets" in options and len(parts.netloc) > _MAX_BUCKET_STEM:
+            wrong = f"{parts.netloc!r} is longer than {_MAX_BUCKET_STEM} characters: each area adds its name"
+        elif options.get("buckets", "areas") != "areas":
+            wrong = f"buckets={options['buckets']!r} is not 'areas'"
+        if wrong:
+            raise InvalidSettings(
+                f"TUNESMITH_STORE cannot be used: {wrong}; "
+                "write s3://BUCKET?endpoint=http://HOST:9000 (with &region=NAME or &buckets=areas where needed)",
+                metadata={"setting": "TUNESMITH_STORE"},
+            )
+        return MinioAddress(
+            bucket=parts.netloc,
+            endpoint=f"{endpoint.scheme}://{endpoint.netloc}",
+            region=options.get("region") or DEFAULT_REGION,
+            by_area="buckets" in options,
+        )
+
+
+class MinioConnection:
+    """A client of one S3 endpoint. Connects with the first call; for threads, but not across a fork."""
+
+    def __init__(self, address: MinioAddress, *, access_key: str, secret_key: str, ca: Path | None = None) -> None:
+        if not access_key or not secret_key:
+            raise InvalidSettings(
+                f"the store at {address.endpoint} needs credentials: set TUNESMITH_S3_ACCESS_KEY and "
+                "TUNESMITH_S3_SECRET_KEY",
+                reason="STORE_CREDENTIALS_MISSING",
+            )
+        if ca is not None and not os.access(ca, os.R_OK):
+            raise InvalidSettings(f"TUNESMITH_S3_CA={str(ca)!r} cannot be read; give a PEM file of certificates")
+        self.address = address
+        self.access_key = access_key
+        self._credentials = Credentials(access_key, secret_key)
+        self._url = urlsplit(address.endpoint)
+        self._http = PoolManager(
+            maxsize=_MAX_CONNECTIONS,
+            timeout=Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
+            retries=_RETRIES,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=str(ca) if ca else os.environ.get("SSL_CERT_FILE") or certifi.where(),
+        )
+        self.client = Minio(
+            self._url.netloc,
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=self._url.scheme == "https",
+            region=address.region,
+            http_client=self._http,
+        )
+
+    def put(self, bucket: str, key: str, data: bytes, headers: Mapping[str, str], *, retried: bool) -> BaseHTTPResponse:
+        """PUT an object with `headers`, all of them and the body signed, and return whatever was answered.
+
+        The SDK's own `put_object` sends no conditions: it would store `If-Match` as the object's metadata. A request
+        that is not `retried` is sent once, and what went wrong on the way raises urllib3's HTTPError.
+        """
+        now = datetime.now(UTC)
+        digest = hashlib.sha256(data).hexdigest()
+        url = self._url._replace(path="/" + quote(f"{bucket}/{key}", safe="/-_.~"))
+        signed = sign_v4_s3(
+            method="PUT",
+            url=url,
+            region=self.address.region,
+            headers={
+                **headers,
+                "Host": url.netloc,
+                "Content-Type": "application/octet-stream",
+                "x-amz-content-sha256": digest,
+                "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
+            },
+            credentials=self._credentials,
+            content_sha256=digest,
+            date=now,
+        )
+        return self._http.urlopen(
+            "PUT", url.geturl(), body=data, headers=signed, retries=_RETRIES if retried else False, redirect=False
+        )
