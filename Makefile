@@ -13,7 +13,7 @@ UV := $(BIN)/uv
 UV_INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt $(if $(TORCH),--torch-backend $(TORCH))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run up test check format proto bench clean
+.PHONY: help install run up test check format proto bench chaos clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ proto: $(VENV)/.installed-dev ## Lint the proto files and generate src/tunesmith
 
 bench: $(VENV)/.installed-dev ## Print every figure that Tunesmith promises, beside its peer
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+chaos: $(VENV)/.installed-dev ## Kill services, workers, broker and store 1,000 times, and count what was lost (ARGS='--kills 100 --seed 7')
+	@PYTHONPATH=tools:tools/chaos/inject:tests $(BIN)/python -m chaos $(ARGS)
 
 clean: ## Remove the environment and caches; data folders stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

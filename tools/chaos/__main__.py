@@ -1,0 +1,226 @@
+"""Kills everything, again and again, and says what was lost: `make chaos`.
+
+An episode is a fresh system with jobs under way. A random victim at a time is killed with SIGKILL: a service, a
+worker, the broker, the store, or whatever process reaches a named point of ARCHITECTURE.md's crash table first. After
+the last fault every job must end within a minute; then jobs, launches, events, models and leftovers are counted.
+Prints a table, and ends with 1 when anything was lost or doubled. The same seed draws the same victims and delays;
+what a process was doing at that moment is up to the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psutil
+import real_parts as parts
+from chaos_points import POINTS, file_of
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from chaos import checks
+from chaos.checks import Findings
+from chaos.fleet import Fleet, RealParts, embedded, separate
+from chaos.workload import Workload
+
+POINT_TIMEOUT_S = 4.0
+"""How long a named point stays armed; one that nobody reached is counted as such, not as a kill."""
+READY_TIMEOUT_S = 120.0
+
+MakeFleet = Callable[[Path, int], AbstractContextManager[Fleet]]
+
+
+class Episode:
+    """Kills until `num_kills` processes have died."""
+
+    def __init__(self, fleet: Fleet, chance: random.Random, num_kills: int, on_kill: Callable[[], None]) -> None:
+        self._fleet = fleet
+        self._chance = chance
+        self._num_kills = num_kills
+        self._on_kill = on_kill
+        self._points = list(POINTS)
+        self.findings = Findings()
+
+    def run(self, workload: Workload) -> None:
+        """Kill, wait until everything has ended, and check."""
+        workload.start()
+        self._await_first_job(workload)
+        idle_s = time.monotonic()
+        while self.findings.num_kills < self._num_kills and time.monotonic() - idle_s < 120:
+            time.sleep(self._chance.uniform(0.0, 0.6))
+            if what := self._strike():
+                idle_s = time.monotonic()
+                self.findings.kills[what] += 1
+                self._on_kill()
+        workload.stop()
+        self.findings.notes += workload.errors
+        checks.await_settled(self._fleet, self.findings)
+        checks.check(self._fleet, workload.acknowledged, self.findings)
+
+    def _await_first_job(self, workload: Workload) -> None:
+        deadline_s = time.monotonic() + READY_TIMEOUT_S
+        while not workload.acknowledged and not workload.errors and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+
+    def _strike(self) -> str:
+        """Kill one process; what it was, or "" when there was none."""
+        kind = self._chance.choices(
+            ("service", "worker", "point", "broker", "store"),
+            (25, 25, 50, 1.5 if self._fleet.servers else 0, 3.5 if self._fleet.servers else 0),
+        )[0]
+        if kind == "service":
+            member = self._chance.choice(self._fleet.members)
+            # Some die while they start; most have come to do something.
+            return f"service {member.name}" if member.kill(after_s=self._chance.uniform(0.0, 4.0)) else ""
+        if kind == "worker":
+            workers = self._fleet.workers()
+            with contextlib.suppress(psutil.Error):
+                if workers:
+                    self._chance.choice(workers).kill()
+                    return "a worker"
+            return ""
+        if kind == "point":
+            return self._strike_at_point()
+        server = self._fleet.servers[0 if kind == "broker" else 1]
+        server.kill()
+        time.sleep(self._chance.uniform(0.0, 2.0))
+        server.start()
+        return f"the {kind} ({server.name})"
+
+    def _strike_at_point(self) -> str:
+        point = self._chance.choice(self._points)
+        name = file_of(POINTS[point])
+        fired = self._fleet.folder / "fired"
+        before = len(list(fired.glob(f"{name}.*")))
+        (self._fleet.folder / "armed" / name).touch()
+        deadline_s = time.monotonic() + POINT_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            if len(list(fired.glob(f"{name}.*"))) > before:
+                return f"at: {point}"
+            time.sleep(0.02)
+        try:
+            (self._fleet.folder / "armed" / name).unlink()
+        except FileNotFoundError:
+            return f"at: {point}"
+        return ""
+
+
+def main() -> int:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--mode", choices=("embedded", "real", "both"), default="both")
+    parser.add_argument("--kills", type=int, default=1000, help="kills in all (default 1000)")
+    parser.add_argument("--episode-kills", type=int, default=40, help="kills of one episode (default 40)")
+    parser.add_argument("--jobs", type=int, default=4, help="jobs kept under way (default 4)")
+    parser.add_argument("--train-every", type=int, default=6, help="train a model in every Nth episode (default 6)")
+    parser.add_argument("--seed", type=int, default=None, help="play a printed seed again")
+    parser.add_argument("--keep", type=Path, help="folder to leave data and logs in")
+    options = parser.parse_args()
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(10**6)
+    console = Console(highlight=False)
+    again = f"--seed {options.seed} --mode {options.mode} --kills {options.kills}"
+    console.print(f"seed {options.seed}: `make chaos ARGS='{again}'` plays it again")
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="tunesmith-chaos-"))
+    modes = ("embedded", "real") if options.mode == "both" else (options.mode,)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        found = {mode: _play_mode(mode, options.kills // len(modes), folder, options, bar) for mode in modes}
+    console.print(_kill_table(found), _table(found))
+    fine = all(findings.ok for findings in found.values())
+    if not fine:
+        console.print(f"data and logs of the episodes with faults: {folder}")
+    elif options.keep is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0 if fine else 1
+
+
+def _play_mode(mode: str, kills: int, folder: Path, options: argparse.Namespace, bar: Progress) -> Findings:
+    """Episode after episode, until so many have been killed."""
+    task = bar.add_task(mode, total=kills)
+    found = Findings()
+    with _fleets(mode, folder) as make:
+        for episode in itertools.count():
+            where = folder / mode / f"{episode:03d}"
+            where.mkdir(parents=True, exist_ok=True)
+            num_kills = min(options.episode_kills, kills - found.num_kills)
+            trains = options.train_every and episode % options.train_every == 0
+            chance = random.Random(f"{options.seed}/{mode}/{episode}")
+            with make(where, episode) as fleet:
+                played = Episode(fleet, chance, num_kills, lambda: bar.advance(task))
+                base = _base_model(folder) if trains else None
+                played.run(Workload(fleet, max_under_way=options.jobs, base_model=base))
+            findings = played.findings
+            found.add(findings)
+            if bar.disable or not findings.ok:
+                told = f"{found.num_kills} of {kills} kills, {findings.jobs} jobs, ended in {findings.settled_s:.1f} s"
+                bar.console.print(f"{mode} episode {episode}: {told}, {'ok' if findings.ok else 'FAULTS'}")
+            for note in findings.notes[:10]:
+                bar.console.print(f"  {note}", markup=False)
+            if findings.ok and options.keep is None:
+                shutil.rmtree(where, ignore_errors=True)
+            if not findings.num_kills:
+                found.notes.append("nothing could be killed any more")
+            if found.num_kills >= kills or not findings.num_kills:
+                return found
+    return found
+
+
+@contextlib.contextmanager
+def _fleets(mode: str, folder: Path) -> Iterator[MakeFleet]:
+    if mode == "embedded":
+        yield lambda where, _episode: embedded(where)
+        return
+    broker, store = parts.kafka(folder / "kafka"), parts.minio(folder / "minio")
+    with parts.running(broker), parts.running(store):
+        real = RealParts(broker, store, store.endpoint)
+        yield lambda where, episode: separate(where, real, episode=episode, max_poll_interval_s=2.0)
+
+
+def _base_model(folder: Path) -> Path:
+    """A base of a few thousand random weights: everything is real but what it says."""
+    from contract.tiny_models import build_base  # type: ignore[import-not-found]  # of the tests, which are on the path
+
+    made = folder / "base"
+    return made if made.exists() else Path(build_base(made))
+
+
+def _kill_table(found: dict[str, Findings]) -> Table:
+    table = Table("killed", *found, title="kill -9", title_justify="left")
+    for what in sorted({what for findings in found.values() for what in findings.kills}):
+        table.add_row(what, *(str(findings.kills[what]) for findings in found.values()))
+    table.add_row("[bold]all", *(f"[bold]{findings.num_kills}" for findings in found.values()))
+    return table
+
+
+def _table(found: dict[str, Findings]) -> Table:
+    table = Table("after the last fault", *found, title="What became of the jobs", title_justify="left")
+    rows: dict[str, Callable[[Findings], str]] = {
+        "jobs": lambda f: str(f.jobs),
+        "attempts": lambda f: str(f.attempts),
+        "all ended within (s; at most 60)": lambda f: f"{f.settled_s:.1f}",
+        "jobs not ended by then": lambda f: str(f.unsettled),
+        "lost jobs": lambda f: str(f.lost),
+        "attempts launched twice": lambda f: str(f.doubled_launches),
+        "doubled effects": lambda f: str(f.doubled_effects),
+        "jobs that ended untold": lambda f: str(f.untold),
+        "dead letters": lambda f: str(f.dead_letters),
+        "orphans": lambda f: str(f.orphans),
+    }
+    for title, value in rows.items():
+        table.add_row(title, *(value(findings) for findings in found.values()))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""What must hold after an episode, read from store and bus past the services."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chaos.fleet import Fleet
+from chaos.workload import RECIPE
+from tunesmith.domain.events import topic_of
+from tunesmith.domain.jobs import Job
+from tunesmith.platform import Platform
+from tunesmith.settings import Settings
+
+SETTLE_S = 60.0
+"""How long after the last fault every job may take to end."""
+
+TOPICS = tuple(topic_of(service) for service in ("scraper", "captioner", "trainer"))
+
+
+@dataclass
+class Findings:
+    """What an episode, or all of them, came to. All but the first four counts must be zero."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    jobs: int = 0
+    attempts: int = 0
+    settled_s: float = 0.0
+    """The longest time from the last fault until every job had ended and said so."""
+    unsettled: int = 0
+    """Jobs that had not ended SETTLE_S after the last fault."""
+    lost: int = 0
+    """Acknowledged jobs that do not exist, or that failed."""
+    doubled_launches: int = 0
+    """Attempts of which more than one process was started."""
+    doubled_effects: int = 0
+    """Jobs with more than one outcome told, and model versions beyond one for each judged run."""
+    untold: int = 0
+    """Jobs that ended without an event."""
+    dead_letters: int = 0
+    orphans: int = 0
+    """Unreferenced objects that are there after one clean-up, and workers that are left."""
+    notes: list[str] = field(default_factory=list)
+
+    FAULTS = ("unsettled", "lost", "doubled_launches", "doubled_effects", "untold", "dead_letters", "orphans")
+
+    def add(self, other: Findings) -> None:
+        """Take in another episode's."""
+        self.kills += other.kills
+        self.jobs += other.jobs
+        self.attempts += other.attempts
+        self.settled_s = max(self.settled_s, other.settled_s)
+        for name in self.FAULTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.notes += other.notes
+
+    @property
+    def num_kills(self) -> int:
+        """Processes that were killed."""
+        return sum(self.kills.values())
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was lost, doubled or left."""
+        return not any(getattr(self, name) for name in self.FAULTS) and not self.notes
+
+
+def await_settled(fleet: Fleet, findings: Findings) -> None:
+    """Wait until every job has ended, published its events and lost its marker."""
+    began_s = time.monotonic()
+    with _opened(fleet) as platform:
+        while True:
+            open_ids = list(platform.jobs.active_ids())
+            findings.settled_s = time.monotonic() - began_s
+            if not open_ids and _all_terminal(platform):
+                return
+            if findings.settled_s > SETTLE_S:
+                findings.unsettled += len(open_ids)
+                for job_id in open_ids[:3]:
+                    job = platform.jobs.find(job_id)
+                    findings.notes.append(f"unsettled: {job_id} " + (f"{job.kind} {job.phase}" if job else "no job"))
+                return
+            time.sleep(0.1)
+
+
+def _all_terminal(platform: Platform) -> bool:
+    return all(platform.jobs.get(job_id).is_terminal for job_id in platform.jobs.all_ids())
+
+
+def check(fleet: Fleet, acknowledged: Sequence[str], findings: Findings) -> None:
+    """Look at jobs, launches, events and models; fills `findings`."""
+    with _opened(fleet) as platform:
+        jobs = {job_id: platform.jobs.get(job_id) for job_id in platform.jobs.all_ids()}
+        findings.jobs = len(jobs)
+        findings.attempts = sum(job.attempt for job in jobs.values())
+        for job_id in acknowledged:
+            job = jobs.get(job_id)
+            if job is None or job.phase != "succeeded":
+                findings.lost += 1
+                why = f"{job.kind} {job.phase} {job.error.reason if job.error else ''}" if job else "does not exist"
+                findings.notes.append(f"lost: {job_id} {why}")
+        for job in jobs.values():
+            if job.phase == "failed" and job.id not in acknowledged:
+                findings.lost += 1
+                findings.notes.append(f"lost: {job.kind} {job.id} {job.error.reason if job.error else ''}")
+        _check_launches(fleet, findings)
+        _check_events(platform, jobs, findings)
+        judged = {job.result["version"]["id"] for job in jobs.values() if job.kind == "judge" and job.result}
+        versions = [info.key for info in platform.store.list(f"models/{RECIPE}/versions/")]
+        findings.doubled_effects += max(0, len(versions) - len(judged))
+        findings.orphans += len(fleet.workers())
+
+
+def _check_launches(fleet: Fleet, findings: Findings) -> None:
+    started: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    with contextlib.suppress(FileNotFoundError):
+        for line in (fleet.folder / "workers").read_text().splitlines():
+            job_id, epoch, pid = line.split()
+            started[job_id, epoch].add(pid)
+    doubled = [f"{job}/{epoch}" for (job, epoch), pids in started.items() if len(pids) > 1]
+    findings.doubled_launches += len(doubled)
+    findings.notes += [f"doubled launch: {which}" for which in doubled[:3]]
+
+
+def _check_events(platform: Platform, jobs: Mapping[str, Job], findings: Findings) -> None:
+    told: defaultdict[str, set[str]] = defaultdict(set)
+    subscription = platform.bus.subscribe(f"chaos-check-{os.getpid()}", TOPICS)
+    try:
+        silent = 0
+        while silent < 3:
+            messages = subscription.poll(timeout_s=1.0, max_messages=256)
+            silent = 0 if messages else silent + 1
+            for message in messages:
+                if message.event is not None and "job_id" in message.event.data:
+                    told[message.event.data["job_id"]].add(message.event.id)
+    finally:
+        subscription.close()
+    # A judgement tells two things: that it judged, and what became of the champion.
+    allowed = {job_id: 2 if job.kind == "judge" else 1 for job_id, job in jobs.items()}
+    doubled = [job_id for job_id, limit in allowed.items() if len(told[job_id]) > limit]
+    untold = [job_id for job_id in allowed if not told[job_id]]
+    findings.doubled_effects += len(doubled)
+    findings.untold += len(untold)
+    findings.notes += [f"told twice: {job_id}" for job_id in doubled[:3]] + [
+        f"untold: {job_id}" for job_id in untold[:3]
+    ]
+    for topic in TOPICS:
+        findings.dead_letters += len(platform.bus.dead_letters(topic))
+
+
+@contextlib.contextmanager
+def _opened(fleet: Fleet) -> Iterator[Platform]:
+    """The episode's store and bus, opened by this process under the settings that its services have."""
+    before = {name: os.environ.get(name) for name in fleet.settings}
+    os.environ.update(fleet.settings)
+    try:
+        data = fleet.folder / "outside"
+        given = {} if "TUNESMITH_DATA" in fleet.settings else {"data": data}
+        platform = Platform.open(Settings.read(**given))
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    try:
+        yield platform
+    finally:
+        platform.close()
