@@ -33,6 +33,8 @@ from tunesmith_proto.trainer.v1 import (
     pairs_pb2_grpc,
     policies_pb2,
     policies_pb2_grpc,
+    publishing_pb2,
+    publishing_pb2_grpc,
     sweeps_pb2,
     sweeps_pb2_grpc,
     trainer_pb2,
@@ -46,6 +48,9 @@ from tunesmith_trainer.novelty import example_digests
 from tunesmith_trainer.pair_servicer import PairServicer, pairs_result
 from tunesmith_trainer.pair_writing import WriteRequest, write_pairs
 from tunesmith_trainer.policy_servicer import PolicyServicer
+from tunesmith_trainer.publishing import PublishRequest, publish
+from tunesmith_trainer.publishing_servicer import PublishingServicer, publication_result
+from tunesmith_trainer.registry import get_version
 from tunesmith_trainer.retraining import Policies
 from tunesmith_trainer.servicer import ModelServicer, TrainerServicer
 from tunesmith_trainer.settings import TrainerSettings
@@ -64,6 +69,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
     board.register("judge", messages.version_result)
     board.register("write", pairs_result)
     board.register("sweep", messages.sweep_result)
+    board.register("publish", publication_result)
     argv = (sys.executable, "-m", "tunesmith_trainer", "work")
     policies = Policies(
         platform.store, platform.jobs, platform.clock, scratch=_folder(platform, "scratch"), submitted=board.wake
@@ -105,6 +111,12 @@ def build(platform: Platform, board: JobBoard) -> Service:
                 policies_pb2_grpc.add_PolicyServiceServicer_to_server,
                 PolicyServicer(policies, policy_loop.wake),
             ),
+            mount(
+                publishing_pb2,
+                "PublishingService",
+                publishing_pb2_grpc.add_PublishingServiceServicer_to_server,
+                PublishingServicer(platform, board),
+            ),
         ),
         topics=TOPICS,
         kinds={
@@ -113,6 +125,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
             "judge": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
             "write": JobKind(argv, slot="write", max_parallel=settings.max_parallel_writings),
             "sweep": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
+            "publish": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
         },
         consumers=consumers(platform, board, policies, policy_loop.wake),
         background=(policy_loop,),
@@ -127,6 +140,7 @@ def works(platform: Platform) -> Mapping[str, Work]:
         "judge": lambda context: _judge(platform, context),
         "write": lambda context: _write(platform, context),
         "sweep": lambda context: _sweep(platform, context),
+        "publish": lambda context: _publish(platform, context),
     }
 
 
@@ -267,6 +281,29 @@ def _sweep(platform: Platform, context: WorkContext) -> Outcome:
         should_stop=context.should_stop,
     )
     return Outcome({"recipe": sweep.recipe, "sweep_id": sweep.id, "sweep": sweep.to_json(), "reused": reused})
+
+
+def _publish(platform: Platform, context: WorkContext) -> Outcome:
+    request = PublishRequest.from_json(context.job.request)
+    publication, reused = publish(
+        request,
+        store=platform.store,
+        clock=platform.clock,
+        scratch=_folder(platform, "scratch") / f"publish-{context.job.id}",
+        bases_folder=bases_folder(platform),
+        report=context.report,
+        should_stop=context.should_stop,
+    )
+    version = get_version(platform.store, request.recipe, request.version)
+    return Outcome(
+        {
+            "recipe": version.recipe,
+            "version": version.id,
+            "publication": publication.to_json(),
+            "passed": version.passed,
+            "reused": reused,
+        }
+    )
 
 
 def bases_folder(platform: Platform) -> Path:

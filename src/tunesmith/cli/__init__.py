@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("promote", "Give RECIPE back the champion before this one."),
     "generate": ("generate", "Ask the champion of RECIPE, or another model, for answers."),
     "compare": ("compare", "Ask several models the same, side by side."),
+    "export": ("export", "Write the champion of RECIPE, or another model, into FOLDER for other programs."),
     "report": ("report", "Show the report of VERSION (the champion by default)."),
     "catalogue": ("catalogue", "Set or show the names that exist for RECIPE, for the judge."),
     "lineage": ("lineage", "Trace where SUBJECT came from and what came of it."),

@@ -29,6 +29,7 @@ from tunesmith_proto.trainer.v1 import (
     models_pb2_grpc,
     pairs_pb2_grpc,
     policies_pb2_grpc,
+    publishing_pb2_grpc,
     sweeps_pb2_grpc,
     trainer_pb2_grpc,
 )
@@ -73,6 +74,7 @@ _RETRIED = {
     ),
     "tunesmith_proto.trainer.v1.PolicyService": ("GetPolicy", "ListPolicies"),
     "tunesmith_proto.trainer.v1.PairService": ("WritePairs",),
+    "tunesmith_proto.trainer.v1.PublishingService": ("Publish", "ReadFile", "GetModelCard"),
     "tunesmith_proto.trainer.v1.CatalogueService": ("SetCatalogue", "GetCatalogue"),
     "tunesmith_proto.generator.v1.GeneratorService": ("Generate", "Compare", "ListServed"),
     "google.longrunning.Operations": ("GetOperation",),
@@ -153,6 +155,10 @@ class Connection:
     @cached_property
     def sweeps(self) -> Any:
         return sweeps_pb2_grpc.SweepServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def publishing(self) -> Any:
+        return publishing_pb2_grpc.PublishingServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
     @cached_property
     def generator(self) -> Any:

@@ -130,6 +130,16 @@ def champion(recipe: str) -> str:
     return f"models/{recipe}/champion.json"
 
 
+def publication(publication_id: str) -> str:
+    """A publication's manifest; written last."""
+    return f"publications/{publication_id}/manifest.json"
+
+
+def published_file(publication_id: str, name: str) -> str:
+    """One file of a publication."""
+    return f"publications/{publication_id}/files/{name}"
+
+
 def catalogue(recipe: str) -> str:
     """A recipe's catalogue: its hash and counts."""
     return f"catalogues/{recipe}.json"

@@ -48,6 +48,7 @@ SURFACE = {
     "rollback RECIPE": ["--expect"],
     "generate RECIPE": [*PARAMETERS, *PROMPT, "--allow-known", "--count", "--model", "--stream", "-n"],
     "compare RECIPE": [*PARAMETERS, *PROMPT, "--count", "--model", "-n"],
+    "export RECIPE FOLDER": ["--merged", "--version"],
     "report RECIPE [VERSION]": ["--output", "-o"],
     "catalogue RECIPE [FILE]": ["--clear"],
     "lineage RECIPE SUBJECT": ["--max-rows"],
