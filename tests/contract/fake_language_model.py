@@ -105,7 +105,11 @@ class FakeLanguageModel:
                 reason = "length"
             full = prompt + text if parameters.return_full_text else text
             generation = Generation(full, reason, count, drawn, len(kept)) if reason else None
-            token = Token(END_ID, "</s>", -0.1, True) if ended else Token(ord(character), character, -0.1, False)
+            token = (
+                Token(END_ID, "</s>", -0.1, True)
+                if ended
+                else Token(ord(character), character, -ord(character) / 100, False)
+            )
             yield StreamChunk(token, generation)
             if generation:
                 return

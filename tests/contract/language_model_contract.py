@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from tunesmith.domain.errors import InvalidInput, NotFound
+from tunesmith.domain.errors import InvalidInput, NotFound, Unsupported
 from tunesmith.ports.language_model import Adapter, GenerationParameters, LanguageModel, StreamChunk
 
 PATIENCE_S = 20.0
@@ -28,6 +28,8 @@ class Subject:
     num_slots: int
     """Requests that can run at once."""
     max_new_tokens_limit: int
+    lacks: frozenset[str] = frozenset()
+    """Parameters that the backend does not have, and refuses."""
 
 
 GREEDY = GenerationParameters(max_new_tokens=12)
@@ -136,6 +138,7 @@ class LanguageModelContract:
 
     @pytest.mark.parametrize("parameters", [GREEDY, SAMPLED, changed(SAMPLED, top_k=5, top_p=0.9, typical_p=0.9)])
     async def test_a_stream_is_the_same_answer(self, subject: Subject, parameters: GenerationParameters) -> None:
+        parameters = changed(parameters, **dict.fromkeys(subject.lacks))
         whole = await subject.model.generate("12->", parameters, adapter=subject.second)
 
         chunks = await chunks_of(subject.model, "12->", parameters, adapter=subject.second)
@@ -209,6 +212,8 @@ class LanguageModelContract:
             ("typical_p", 1.0),
             ("top_k", 0),
             ("repetition_penalty", 0.0),
+            ("frequency_penalty", -2.1),
+            ("frequency_penalty", 2.1),
             ("truncate", 0),
             ("seed", -1),
             ("seed", 2**64),
@@ -223,6 +228,11 @@ class LanguageModelContract:
             await subject.model.generate("12->", changed(GREEDY, **{name: value}), adapter=subject.first)
         with pytest.raises(InvalidInput, match=name):
             await chunks_of(subject.model, "12->", changed(GREEDY, **{name: value}), adapter=subject.first)
+
+    async def test_what_the_backend_lacks_is_refused_by_name(self, subject: Subject) -> None:
+        for name in subject.lacks:
+            with pytest.raises(Unsupported, match=name):
+                await subject.model.generate("12->", changed(GREEDY, **{name: 0.5}), adapter=subject.first)
 
     @pytest.mark.parametrize("prompt", ["", "half a pair \ud83c"])
     async def test_a_prompt_that_cannot_be_read_is_refused(self, subject: Subject, prompt: str) -> None:

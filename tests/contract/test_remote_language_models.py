@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tunesmith.adapters.http_endpoint import HttpEndpoint, Limits
 from tunesmith.adapters.openai_language_model import OpenAILanguageModel
 from tunesmith.adapters.tgi_language_model import TgiLanguageModel
 from tunesmith.domain.errors import (
+    BaseModelUnavailable,
     DeadlineExceeded,
     InvalidInput,
     InvalidSettings,
@@ -128,8 +130,8 @@ class TestEveryRemoteLanguageModel:
         with pytest.raises(NotFound, match="v1"):
             async for _ in model.stream("say", SAMPLED, adapter="v1"):
                 pass
-        with pytest.raises(Unsupported, match="v1"):
-            await model.load(Adapter("v1", "", "", "", ""))
+        with pytest.raises((BaseModelUnavailable, NotFound, Unsupported), match="v1"):
+            await model.load(Adapter("v1", "0" * 64, "key/", "stand-in", "fingerprint"))
         assert server.prompts == []
 
     @pytest.mark.parametrize("prompt", ["", "half a pair \ud83c"])
@@ -234,11 +236,20 @@ class TestEveryRemoteLanguageModel:
         await asyncio.gather(right.close(), wrong.close())
 
 
-async def test_tgi_errors_inside_a_stream_are_told(server: LanguageModelServer) -> None:
+@pytest.mark.parametrize(
+    ("kind", "error"), [("validation", InvalidInput), ("overloaded", Unavailable), ("generation", Unavailable)]
+)
+async def test_tgi_errors_inside_a_stream_are_told(
+    server: LanguageModelServer, kind: str, error: type[TunesmithError]
+) -> None:
     model = model_of("tgi", server)
+    event = {"error": "the reason", "error_type": kind}
+    server.refusals.append(
+        (200, {"Content-Type": "text/event-stream"}, b"data:" + json.dumps(event).encode() + b"\n\n")
+    )
 
-    with pytest.raises(InvalidInput, match="strictly positive"):
-        async for _ in model.stream("say", replace(SAMPLED, top_p=0.0), adapter=None):
+    with pytest.raises(error, match="the reason"):
+        async for _ in model.stream("say", SAMPLED, adapter=None):
             pass
     await model.close()
 

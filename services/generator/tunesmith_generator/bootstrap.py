@@ -9,18 +9,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Protocol
 
 from tunesmith.domain import keys
 from tunesmith.domain.errors import BaseModelUnavailable, TunesmithError
 from tunesmith.domain.events import topic_of
 from tunesmith.jobs.worker import Work
 from tunesmith.platform import Platform
+from tunesmith.ports.language_model import LanguageModel
 from tunesmith.ports.store import Store
 from tunesmith.recipes import all_recipes
 from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith.rpc.service import Service
 from tunesmith.settings import PATIENT_THREADS, read_settings
+from tunesmith_generator.backends import BackendList, read_backend
 from tunesmith_generator.consumer import consumers
 from tunesmith_generator.handlers import Serving
 from tunesmith_generator.known import KnownAnswers
@@ -33,6 +36,15 @@ from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
 
 log = logging.getLogger(__name__)
 
+
+class Runner(LanguageModel, Protocol):
+    """A language model that can be told to get ready."""
+
+    def warm_up(self) -> None:
+        """A first `load` is likely soon. Returns at once; from any thread."""
+        ...
+
+
 BUILTIN_PREFIX = "builtin:"
 """Bases of this name are made by the trainer, which leaves them in the store."""
 
@@ -40,15 +52,7 @@ BUILTIN_PREFIX = "builtin:"
 def build(platform: Platform, board: JobBoard) -> Service:
     """The service, ready to be hosted."""
     settings = read_settings(GeneratorSettings)
-    for name, value in PATIENT_THREADS.items():
-        os.environ.setdefault(name, value)  # read when the engine thread loads PyTorch
-    cache = platform.settings.data / "cache" / "generator"
-    runner = EmbeddedRunner(
-        platform.store,
-        resolve_base=lambda name, fingerprint: resolve_base(platform.store, cache / "bases", name, fingerprint),
-        cache_dir=cache / "adapters",
-        settings=_engine_settings(settings),
-    )
+    runner = _runner(platform, settings)
     table = ModelTable(
         platform.store,
         runner,
@@ -85,6 +89,32 @@ def build(platform: Platform, board: JobBoard) -> Service:
         consumers=consumers(platform, look_at_champions=watch.look, warm_up=runner.warm_up),
         start=watch.start,
         stop=stop,
+    )
+
+
+def _runner(platform: Platform, settings: GeneratorSettings) -> Runner:
+    cache = platform.settings.data / "cache" / "generator"
+    backend = read_backend(settings.backend)
+    if backend.kind == "embedded":
+        for name, value in PATIENT_THREADS.items():
+            os.environ.setdefault(name, value)  # read when the engine thread loads PyTorch
+        return EmbeddedRunner(
+            platform.store,
+            resolve_base=lambda name, fingerprint: resolve_base(platform.store, cache / "bases", name, fingerprint),
+            cache_dir=cache / "adapters",
+            settings=_engine_settings(settings),
+        )
+    # Imported here, so that an embedded server does not wait for an HTTP client.
+    from tunesmith_generator.runners.remote import RemoteRunner, RemoteSettings
+    from tunesmith_generator.servers import connector
+
+    return RemoteRunner(
+        BackendList(backend),
+        connector(backend, store=platform.store, cache_dir=cache, api_key=settings.backend_api_key.get_secret_value()),
+        RemoteSettings(
+            max_new_tokens_limit=settings.max_new_tokens_limit,
+            max_in_flight=settings.max_batch_size + settings.queue_limit,
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -13,6 +13,12 @@ class GeneratorSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TUNESMITH_GENERATOR_", frozen=True, extra="ignore")
 
+    backend: str = "embedded"
+    """What answers: `embedded` (PyTorch in this process), `tgi+http://host:8080[,http://other:8080]`
+    (text-generation-inference) or `openai+http://host:8000?adapters=/shared/folder` (vLLM, SGLang). `tgi+file:///path`
+    reads the addresses from a file, again and again; `?discover=dns` takes every IP address of a name."""
+    backend_api_key: SecretStr = SecretStr("")
+    """Key that is sent to the backend as `Authorization: Bearer KEY`."""
     max_batch_size: int = Field(default=16, ge=1, le=256)
     """Requests decoded together; more wait."""
     queue_limit: int = Field(default=128, ge=0)

@@ -8,7 +8,6 @@ from typing import Any, NoReturn, cast
 
 import grpc
 
-from tunesmith.adapters.openai_language_model import check_prompt
 from tunesmith.domain.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -20,6 +19,7 @@ from tunesmith.domain.errors import (
     Unavailable,
     Unsupported,
 )
+from tunesmith.ports import parameters as limits
 from tunesmith.ports.language_model import Adapter, Generation, GenerationParameters, StreamChunk, Token
 from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
 
@@ -110,7 +110,7 @@ class GeneratorLanguageModel:
     def _check(self, prompt: str, adapter: str | None) -> None:
         if adapter is not None:
             raise NotFound(f"adapter {adapter!r} is not loaded: only the base is asked here")
-        check_prompt(prompt)
+        limits.check_prompt(prompt)
 
     def _request(self, prompt: str, parameters: GenerationParameters) -> generator_pb2.GenerateRequest:
         # What is not sent takes the recipe's default; a temperature of 1 is none.

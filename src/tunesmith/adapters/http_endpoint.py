@@ -1,4 +1,4 @@
-"""JSON over HTTP to a language-model server: capped, timed, tried again while the server is busy. All of our httpx.
+"""JSON over HTTP to a language-model server: capped, timed, tried again while the server is busy. All of our aiohttp.
 
 The address is the operator's own setting; what comes back from it is not trusted.
 """
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import httpx
+import aiohttp
 
 from tunesmith.domain.errors import (
     DeadlineExceeded,
@@ -30,6 +30,8 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 MAX_ERROR_CHARS = 300
 """Of a server's own words in a message."""
+
+_EVENT = b"data:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +50,47 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """What the messages tell people to correct."""
+
+    address: str = "TUNESMITH_LLM"
+    key: str = "TUNESMITH_LLM_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """A good answer: its body as JSON, and its headers with lower-case names."""
+    """A good answer: its body as JSON, and its headers."""
 
     body: Any
     headers: Mapping[str, str]
+    """Found whatever the case of the name."""
 
 
 class HttpEndpoint:
-    """One server. Usable from one event loop; proxies and `.netrc` of the environment are not used."""
+    """One server. Usable from one event loop; proxies, cookies and `.netrc` of the environment are not used."""
 
-    def __init__(self, base_url: str, *, api_key: str = "", limits: Limits | None = None) -> None:
+    def __init__(
+        self, base_url: str, *, api_key: str = "", limits: Limits | None = None, setting: Setting | None = None
+    ) -> None:
         self.base_url = base_url.rstrip("/")
+        self.setting = setting or Setting()
         self._limits = limits or Limits()
-        self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(self._limits.total_timeout_s, connect=self._limits.connect_timeout_s),
-            trust_env=False,
-            follow_redirects=False,
-        )
+        self._headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._session: aiohttp.ClientSession | None = None
 
     async def get(self, path: str) -> Reply:
         """GET a JSON document; raises as `post` does."""
         return await self._retried("GET", path, None)
+
+    async def ping(self, path: str) -> None:
+        """GET `path`, once, for its status alone; raises as `post` does."""
+        try:
+            async with self._answer("GET", path, None) as response:
+                await self._body(response)
+        except Busy as busy:
+            raise busy.error from None
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Reply:
         """POST JSON and read the JSON answer.
@@ -81,29 +101,51 @@ class HttpEndpoint:
         """
         return await self._retried("POST", path, body)
 
+    async def command(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST JSON, once, for the status alone; raises as `post` does."""
+        try:
+            async with self._answer("POST", path, body) as response:
+                await self._body(response)
+        except Busy as busy:
+            raise busy.error from None
+
     async def events(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Any]:
-        """POST JSON and read the answer's server-sent events, each one's data as JSON, up to `[DONE]`. Tried once."""
+        """POST JSON and read the answer's server-sent events, each one's data as JSON, up to `[DONE]`. Tried once.
+
+        Closing the iterator closes the connection, which is how these servers learn that nobody waits any more.
+        """
         size_bytes = 0
-        async with self._answer("POST", path, body) as response:
-            async for line in response.aiter_lines():
-                size_bytes += len(line) + 1
-                self._check_size(size_bytes)
-                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-                if data == "[DONE]":
-                    return
-                if data:
-                    yield self._json(data.encode())
+        rest = b""
+        try:
+            async with self._answer("POST", path, body) as response:
+                async for chunk in response.content.iter_any():
+                    size_bytes += len(chunk)
+                    self._check_size(size_bytes)
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        if not line.startswith(_EVENT):
+                            continue
+                        data = line[len(_EVENT) :].strip()
+                        if data == b"[DONE]":
+                            return
+                        if data:
+                            yield self._json(data)
+                if rest.strip().startswith(b"<"):
+                    self._json(rest)
+        except Busy as busy:
+            raise busy.error from None
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        if self._session is not None:
+            await self._session.close()
 
     async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None) -> Reply:
         limits = self._limits
         for attempt in range(1, limits.attempts + 1):
             try:
                 return await self._once(method, path, body)
-            except _Busy as busy:
+            except Busy as busy:
                 if attempt == limits.attempts:
                     raise busy.error from None
                 wait_s = max(limits.backoff_s * 2 ** (attempt - 1), busy.retry_after_s)
@@ -114,23 +156,41 @@ class HttpEndpoint:
     async def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Reply:
         async with self._answer(method, path, body) as response:
             data = await self._body(response)
-        return Reply(self._json(data), dict(response.headers))
+        return Reply(self._json(data), response.headers)
 
     @asynccontextmanager
-    async def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[httpx.Response]:
+    async def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The head of a good answer, within the time that the whole of it may take."""
-        async with (
-            self._errors(),
-            asyncio.timeout(self._limits.total_timeout_s),
-            self._client.stream(method, self.base_url + path, json=body) as response,
-        ):
-            if response.status_code != 200:
-                await self._refuse(response)
-            yield response
+        data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        async with self._errors(), asyncio.timeout(self._limits.total_timeout_s):
+            response = await self._open().request(
+                method, self.base_url + path, data=data, headers=self._headers, allow_redirects=False
+            )
+            try:
+                if response.status != 200:
+                    await self._refuse(response)
+                yield response
+            finally:
+                # Read to its end the connection is used again; else it is cut, which stops the server's work.
+                response.close() if not response.content.is_eof() else response.release()
 
-    async def _body(self, response: httpx.Response) -> bytes:
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            limits = self._limits
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         data = bytearray()
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.content.iter_any():
             data += chunk
             self._check_size(len(data))
         return bytes(data)
@@ -148,52 +208,67 @@ class HttpEndpoint:
             return json.loads(data)
         except (ValueError, RecursionError) as error:
             raise Unavailable(
-                f"{self.base_url} did not answer with JSON; check that the address is that of its interface "
-                "(an OpenAI-compatible one usually ends with /v1)",
+                f"{self.base_url} did not answer with JSON{_page(data)}; check that {self.setting.address} is the "
+                "address of its interface (an OpenAI-compatible one usually ends with /v1)",
                 reason="LLM_NOT_JSON",
             ) from error
 
-    async def _refuse(self, response: httpx.Response) -> NoReturn:
+    async def _refuse(self, response: aiohttp.ClientResponse) -> NoReturn:
         """Raise what a status other than 200 means."""
-        said = _said(await self._body(response))
-        status, server = response.status_code, self.base_url
-        detail = f": {said}" if said else ""
+        body = await self._body(response)
+        said, kind = _said(body)
+        status, server = response.status, self.base_url
+        detail = f": {said}" if said else _page(body)
         if status in BUSY:
-            raise _Busy(
+            raise Busy(
                 Unavailable(f"{server} is busy or failing (HTTP {status}){detail}; try again later", reason="LLM_BUSY"),
                 _seconds(response.headers.get("retry-after", "")),
             )
         if status in (401, 403):
             raise PermissionRefused(
-                f"{server} refuses the key (HTTP {status}){detail}; set TUNESMITH_LLM_API_KEY to a valid one",
+                f"{server} refuses the key (HTTP {status}){detail}; set {self.setting.key} to a valid one",
                 reason="LLM_KEY_REFUSED",
             )
-        if status == 404:
+        if status in (404, 405):
             raise NotFound(
-                f"{server} has no such path or model (HTTP 404){detail}; check TUNESMITH_LLM", reason="LLM_NOT_FOUND"
+                f"{server} has no such path or model (HTTP {status}){detail}; check {self.setting.address}",
+                reason="LLM_NOT_FOUND",
+                metadata={"said": said} if said else {},
+            )
+        if status == 424:
+            raise Unavailable(
+                f"{server} failed to generate (HTTP 424){detail or ': it gave no reason'}; try again",
+                reason="LLM_FAILED",
+                metadata={"error_type": kind},
             )
         if 300 <= status < 400:
             raise NotFound(f"{server} redirects elsewhere (HTTP {status}); set its true address", reason="LLM_MOVED")
-        raise InvalidInput(f"{server} refuses the request (HTTP {status}){detail}", reason="LLM_REFUSED")
+        raise InvalidInput(
+            f"{server} refuses the request (HTTP {status}){detail}",
+            reason="LLM_REFUSED",
+            metadata={"error_type": kind} if kind else {},
+        )
 
     @asynccontextmanager
     async def _errors(self) -> AsyncIterator[None]:
-        """httpx' errors as those of the tree."""
+        """aiohttp's errors as those of the tree."""
         try:
             yield
-        except TimeoutError:
-            raise self._late() from None
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _Busy(
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Busy(
                 Unavailable(
-                    f"{self.base_url} cannot be reached ({_words(error)}); start it, or correct TUNESMITH_LLM",
+                    f"{self.base_url} cannot be reached ({_words(error)}); start it, or correct {self.setting.address}",
                     reason="LLM_UNREACHABLE",
                 )
             ) from error
-        except httpx.TimeoutException:
+        except TimeoutError:
             raise self._late() from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _Busy(
+        except aiohttp.InvalidURL as error:
+            raise InvalidInput(
+                f"{self.base_url} is no address; correct {self.setting.address}", reason="LLM_BAD_ADDRESS"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Busy(
                 Unavailable(
                     f"the answer of {self.base_url} broke off ({_words(error)}); try again", reason="LLM_BROKE_OFF"
                 )
@@ -208,25 +283,33 @@ class HttpEndpoint:
         )
 
 
-class _Busy(Unavailable):
+class Busy(Unavailable):
     """Worth another attempt."""
 
     def __init__(self, error: TunesmithError, retry_after_s: float = 0.0) -> None:
-        super().__init__(error.message, reason=error.reason, metadata=error.metadata)
-        self.error = error
+        metadata = {**error.metadata, "retry_after_s": f"{retry_after_s:g}"} if retry_after_s else error.metadata
+        super().__init__(error.message, reason=error.reason, metadata=metadata)
+        self.error = Unavailable(error.message, reason=error.reason, metadata=metadata)
         self.retry_after_s = retry_after_s
 
 
-def _said(body: bytes) -> str:
-    """The server's own words on an error, on one line."""
-    text = body.decode(errors="replace")
+def _said(body: bytes) -> tuple[str, str]:
+    """The server's own words on an error, on one line, and the kind of error that it names."""
+    text, kind = body.decode(errors="replace"), ""
     try:
         row = json.loads(text)
         error = row.get("error", row.get("message", "")) if isinstance(row, dict) else ""
         text = str(error.get("message", "") if isinstance(error, dict) else error)
+        kind = str(row.get("error_type", ""))[:40] if isinstance(row, dict) else ""
     except (ValueError, RecursionError):
-        pass
-    return " ".join(text.split())[:MAX_ERROR_CHARS]
+        if text.lstrip().startswith("<"):
+            text = ""
+    return " ".join(text.split())[:MAX_ERROR_CHARS], kind
+
+
+def _page(body: bytes) -> str:
+    """Says so where the body is a page for people, which comes from a proxy or from another program."""
+    return " but with an HTML page" if body.lstrip().startswith(b"<") else ""
 
 
 def _words(error: Exception) -> str:

@@ -19,6 +19,9 @@ class GenerationParameters:
     top_p: float | None = None
     typical_p: float | None = None
     repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    """Taken off a token's score for every time that it stands in the answer so far. text-generation-inference counts
+    the prompt too, and divides by the length."""
     do_sample: bool = False
     """Greedy when False and no warper is set; a warper turns sampling on, as in text-generation-inference."""
     seed: int | None = None
@@ -27,6 +30,12 @@ class GenerationParameters:
     return_full_text: bool = False
     truncate: int | None = None
     """Keep only the last so many prompt tokens."""
+    json_schema: str | None = None
+    """A JSON Schema, as JSON text: the answer is one JSON document that it allows. `ports.json_schemas` has the limits.
+
+    A document that does not fit into `max_new_tokens` ends with `length` and is half a document; what serves answers
+    to people makes an error of it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,13 @@ MAX_STOP_SEQUENCES = 4
 MAX_SEED = 2**64 - 1
 
 
-def check(parameters: GenerationParameters, *, max_new_tokens_limit: int) -> None:
+def check(
+    parameters: GenerationParameters,
+    *,
+    max_new_tokens_limit: int,
+    max_stop_sequences: int = MAX_STOP_SEQUENCES,
+    max_truncate: int | None = None,
+) -> None:
     """Raise InvalidInput for the first parameter out of its limits, with its name, its value and the limit."""
     p = parameters
     _require(1 <= p.max_new_tokens <= max_new_tokens_limit, "max_new_tokens", p.max_new_tokens,
@@ -28,9 +34,12 @@ def check(parameters: GenerationParameters, *, max_new_tokens_limit: int) -> Non
         value = getattr(p, name)
         _require(value is None or 0 < value < 1, name, value, "greater than 0 and less than 1; leave it out for 1")
     _require(p.top_k is None or p.top_k >= 1, "top_k", p.top_k, "at least 1")
-    _require(p.truncate is None or p.truncate >= 1, "truncate", p.truncate, "at least 1")
+    _require(p.frequency_penalty is None or -2 <= p.frequency_penalty <= 2, "frequency_penalty", p.frequency_penalty,
+             "between -2 and 2")  # fmt: skip
+    _require(p.truncate is None or 1 <= p.truncate <= (max_truncate or p.truncate), "truncate", p.truncate,
+             f"between 1 and {max_truncate}" if max_truncate else "at least 1")  # fmt: skip
     _require(p.seed is None or 0 <= p.seed <= MAX_SEED, "seed", p.seed, f"between 0 and {MAX_SEED}")
-    _require(len(p.stop) <= MAX_STOP_SEQUENCES, "stop", len(p.stop), f"at most {MAX_STOP_SEQUENCES} sequences")
+    _require(len(p.stop) <= max_stop_sequences, "stop", len(p.stop), f"at most {max_stop_sequences} sequences")
     _require(all(p.stop), "stop", "''", "free of empty sequences")
 
 
@@ -73,7 +82,7 @@ def merged(defaults: GenerationParameters, overrides: Mapping[str, Any]) -> Gene
 
 
 _INTEGERS = ("max_new_tokens", "top_k", "seed", "truncate")
-_NUMBERS = ("temperature", "top_p", "typical_p", "repetition_penalty")
+_NUMBERS = ("temperature", "top_p", "typical_p", "repetition_penalty", "frequency_penalty")
 _FLAGS = ("do_sample", "return_full_text")
 
 
@@ -86,11 +95,14 @@ def _typed(name: str, value: Any) -> Any:
         return value
     if name in _NUMBERS and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
+    if name == "json_schema" and isinstance(value, str):
+        return value
     if name == "stop" and isinstance(value, list | tuple) and all(isinstance(s, str) for s in value):
         return tuple(value)
     kind = "true or false" if name in _FLAGS else "a whole number" if name in _INTEGERS else "a number"
+    kind = {"stop": "a list of strings", "json_schema": "a JSON Schema as JSON text"}.get(name, kind)
     raise InvalidInput(
-        f"generation parameter {name}={value!r:.80} must be {'a list of strings' if name == 'stop' else kind}",
+        f"generation parameter {name}={value!r:.80} must be {kind}",
         reason="PARAMETER_TYPE",
         metadata={"parameter": name, "value": str(value)[:80]},
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from tunesmith.domain.deadlines import set_deadline
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.rpc.errors import ERROR_DOMAIN, abort, status_of
 from tunesmith.telemetry import add_log_context
@@ -116,7 +117,9 @@ def _require(allowed: bool) -> None:
 
 def _deadline_s(context: Any, default_s: float) -> float:
     remaining: float | None = context.time_remaining()
-    return default_s if remaining is None else min(remaining, MAX_DEADLINE_S)
+    deadline_s = default_s if remaining is None else min(remaining, MAX_DEADLINE_S)
+    set_deadline(deadline_s)
+    return deadline_s
 
 
 async def _fail(context: Any, error: Exception, method: str) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from contract.documented import undocumented_fields
 from tunesmith.ports import parameters
@@ -12,6 +12,8 @@ from tunesmith.recipes.base import Recipe
 from tunesmith_generator.settings import GeneratorSettings
 
 FROZEN = {
+    "backend": "embedded",
+    "backend_api_key": SecretStr(""),
     "max_batch_size": 16,
     "queue_limit": 128,
     "max_new_tokens_limit": 1024,

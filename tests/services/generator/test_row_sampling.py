@@ -68,3 +68,16 @@ def test_greedy_takes_the_likeliest() -> None:
     sampler = Sampler(GenerationParameters(), seed=None)
 
     assert sampler.choose(torch.tensor([0.1, 3.0, 2.9]), seen=[]) == 1
+
+
+def test_a_frequency_penalty_is_taken_off_once_for_every_time_a_token_was_written() -> None:
+    import torch
+
+    from tunesmith_generator.runners.torch_engine import sampling
+
+    logits_V = torch.tensor([3.0, 2.4, 0.0])
+    sampler = sampling.Sampler(GenerationParameters(frequency_penalty=0.5), seed=None)
+
+    chosen = [sampler.choose(logits_V, seen=[0] * 9 + answer, answer=answer) for answer in ([], [0], [0, 0])]
+
+    assert chosen == [0, 0, 1]

@@ -129,7 +129,8 @@ class Batch:
     def _choose(self, rows: Sequence[Row], logits_BV: torch.Tensor) -> None:
         chosen = []
         for row, logits_V in zip(rows, logits_BV, strict=True):
-            chosen.append(row.sampler.choose(logits_V, seen=row.prompt_ids + row.generated_ids))
+            seen = row.prompt_ids + row.generated_ids
+            chosen.append(row.sampler.choose(logits_V, seen=seen, answer=row.generated_ids))
         index_B1 = torch.tensor(chosen, device=logits_BV.device)[:, None]
         logprobs_B = (logits_BV.gather(1, index_B1)[:, 0] - logits_BV.logsumexp(1)).tolist()
         for row, token_id, logprob in zip(rows, chosen, logprobs_B, strict=True):
