@@ -45,8 +45,8 @@ class Settings(BaseSettings):
     """PEM file of the authorities that may sign an S3 store's certificate; the usual public ones by default."""
     bus: str = ""
     """Where events go: `sqlite:///file`; empty for `bus.sqlite` in the data folder."""
-    launcher: Literal["subprocess"] = "subprocess"
-    """How long work is started."""
+    launcher: Literal["subprocess", "kubernetes"] = "subprocess"
+    """How long work is started: as a child process, or as a Kubernetes Job (TUNESMITH_KUBERNETES_*)."""
     llm: str = "embedded"
     """What writes text for datasets: `embedded` (the generator served on this data folder), `grpc://host:port` (another
     generator), `openai+http(s)://host/v1?model=NAME` (any OpenAI-compatible server; `&api=completions` for one that

@@ -14,6 +14,8 @@ class RecordingLauncher:
         self.launched: list[str] = []
         self.argv: dict[str, Sequence[str]] = {}
         self.stopped: list[str] = []
+        self.retired: list[str] = []
+        self.env: dict[str, Mapping[str, str]] = {}
         self._status: dict[str, LaunchStatus] = {}
 
     def launch(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
@@ -21,6 +23,7 @@ class RecordingLauncher:
         if name not in self._status:
             self.launched.append(name)
             self.argv[name] = argv
+            self.env[name] = env
             self._status[name] = LaunchStatus("running")
 
     def status(self, name: str) -> LaunchStatus:
@@ -43,3 +46,7 @@ class RecordingLauncher:
     def forget(self, name: str) -> None:
         """Unlearn a name."""
         self._status.pop(name, None)
+
+    def retire(self, name: str) -> None:
+        """Note it."""
+        self.retired.append(name)

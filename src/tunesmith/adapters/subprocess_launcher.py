@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from tunesmith.adapters.command_check import check_command
 from tunesmith.domain.errors import FailedPrecondition, InvalidInput, InvalidSettings, Unavailable
 from tunesmith.domain.ids import check_name
 from tunesmith.ports.launcher import LaunchState, LaunchStatus
@@ -62,7 +63,7 @@ class SubprocessLauncher:
     def launch(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
         """Start `argv` under `name`, once. InvalidInput when such a program can never start."""
         home = self._home(name)
-        _check_command(argv, env)
+        check_command(argv, env)
         if home.exists():
             return
         draft = self._folder / f".new-{uuid4().hex}"
@@ -118,6 +119,10 @@ class SubprocessLauncher:
             raise FailedPrecondition(f"{name} is still running; stop it before forgetting it", metadata={"name": name})
         self._discard(self._home(name))
 
+    def retire(self, name: str) -> None:
+        """Nothing: the folder, and the log in it, stay in the data folder for whoever looks into the job."""
+        self._home(name)
+
     def _home(self, name: str) -> Path:
         return self._folder / check_name(name, what="launch name")
 
@@ -140,16 +145,6 @@ class SubprocessLauncher:
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest_s:
                     shutil.rmtree(path, ignore_errors=True)
-
-
-def _check_command(argv: Sequence[str], env: Mapping[str, str]) -> None:
-    if not argv or not argv[0]:
-        raise InvalidInput("a launch needs a program: argv is empty")
-    if any("\0" in text for text in (*argv, *env, *env.values())):
-        raise InvalidInput("a launch's arguments and environment must not contain NUL characters")
-    for name in env:
-        if not name or "=" in name:
-            raise InvalidInput(f"{name!r} cannot be the name of an environment variable")
 
 
 def _rename_unless_taken(draft: Path, home: Path) -> bool:

@@ -1,0 +1,119 @@
+"""Settings of the Kubernetes launcher: where Jobs go and what their pods look like."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MODEL_KINDS = ("tune", "judge", "sweep")
+"""Kinds of jobs that load a model: only their pods get GPUs."""
+
+_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class PodShape(BaseModel):
+    """What a job's pod asks the cluster for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu: str = "1"
+    """CPUs, as Kubernetes writes quantities; asked for and the limit."""
+    memory: str = "2Gi"
+    """Memory; asked for and the limit. A process that wants more is killed."""
+    gpu: int = Field(default=0, ge=0, le=64)
+    """GPUs per pod."""
+    gpu_resource: str = "nvidia.com/gpu"
+    """Name of the GPU resource."""
+    shm: str = ""
+    """Size of a memory-backed /dev/shm, which PyTorch's data loaders and NCCL use; it counts as memory. Empty: the
+    container runtime's 64 MiB."""
+    disk: str = "20Gi"
+    """Limit of the pod's own folder for data sets, base models and checkpoints."""
+    node_selector: dict[str, str] = {}
+    """Labels that a node must have."""
+    tolerations: tuple[dict[str, Any], ...] = ()
+    """As in a pod's `tolerations`, in JSON."""
+    deadline_s: int = Field(default=86_400, ge=60)
+    """Seconds after which an attempt is ended, whatever it does."""
+    grace_s: int = Field(default=60, ge=1, le=3600)
+    """Seconds that a pod gets to save after SIGTERM."""
+    nodes: int = Field(default=1, ge=1, le=64)
+    """Pods that work on one training together, by torchrun."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """Processes a pod; one for each GPU."""
+
+    @field_validator("cpu", "memory", "disk", "shm")
+    @classmethod
+    def _quantity(cls, value: str) -> str:
+        if value and not _QUANTITY.fullmatch(value):
+            raise ValueError("must be a Kubernetes quantity such as 500m, 2 or 4Gi")
+        return value
+
+
+class KubernetesSettings(BaseSettings):
+    """Where Jobs are made and how. A part of a shape has a variable of its own: TUNESMITH_KUBERNETES_MODEL__GPU=1."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TUNESMITH_KUBERNETES_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+    namespace: str = ""
+    """Empty: the namespace of the pod that this runs in, or of the kubeconfig's context."""
+    kubeconfig: str = ""
+    """File to connect by; empty: the pod's service account inside a cluster, else KUBECONFIG or ~/.kube/config."""
+    context: str = ""
+    """Context of the kubeconfig; empty for the current one."""
+    instance: str = "tunesmith"
+    """Label that tells the Jobs of two installations in one namespace apart."""
+    image: str = Field(default="", min_length=1, validate_default=True)
+    """Image of the jobs' pods; the one that the service itself runs from does."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secret: str = ""
+    """Secret with the registry's credentials."""
+    service_account: str = "tunesmith-job"
+    """Service account of the jobs' pods; it needs no rights, and its token is not mounted."""
+    env_from: str = ""
+    """ConfigMaps and Secrets whose entries the jobs get as environment: `configmap/NAME,secret/NAME`. Credentials
+    reach jobs this way alone; none is ever written into a Job."""
+    user: int = Field(default=10001, ge=1)
+    """User and group id that pods run as."""
+    queue: str = ""
+    """Kueue's local queue; Jobs are then made suspended, and Kueue starts them."""
+    subdomain: str = "tunesmith-jobs"
+    """Headless Service over the pods of jobs with several nodes, by which they find each other."""
+    work: PodShape = PodShape()
+    """Pods of jobs that load no model."""
+    model: PodShape = PodShape(cpu="2", memory="6Gi")
+    """Pods of jobs that load a model: tune, judge and sweep."""
+    kinds: dict[str, PodShape] = {}
+    """Shapes of single kinds, in JSON by kind; they replace the two above."""
+    start_timeout_s: float = Field(default=300, gt=0)
+    """How long a pod may fail to start (image, secret, admission) before the job fails with the reason."""
+    schedule_timeout_s: float = Field(default=1800, gt=0)
+    """How long a pod may wait for a node or for quota, which others may free, before the job fails with the reason."""
+    keep_s: int = Field(default=86_400, ge=0)
+    """Seconds that the Job of a failed or cancelled job is kept, for looking into it."""
+
+    @field_validator("instance", "subdomain")
+    @classmethod
+    def _label(cls, value: str) -> str:
+        if not _DNS_LABEL.fullmatch(value):
+            raise ValueError("must be lower-case letters, digits and '-', at most 63")
+        return value
+
+    @field_validator("env_from")
+    @classmethod
+    def _sources(cls, value: str) -> str:
+        for source in filter(None, value.split(",")):
+            kind, _, name = source.partition("/")
+            if kind not in ("configmap", "secret") or not name:
+                raise ValueError("must be configmap/NAME or secret/NAME, joined by commas")
+        return value
+
+    def shape(self, kind: str) -> PodShape:
+        """The pods of jobs of `kind`."""
+        return self.kinds.get(kind) or (self.model if kind in MODEL_KINDS else self.work)

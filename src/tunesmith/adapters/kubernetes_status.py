@@ -1,0 +1,207 @@
+"""What a Job and its pods mean: still at it, waiting for something, or ended, and how. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tunesmith.adapters.kubernetes_api import Object
+from tunesmith.adapters.kubernetes_job import CONTAINER, STOPPED_ANNOTATION
+from tunesmith.ports.launcher import OUT_OF_MEMORY, LaunchStatus
+
+_EXIT_CODE = re.compile(r"failed with exit code (\d+)")
+_IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+_START_REASONS = ("CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun")
+_SIGNAL_BASE, _LAST_SIGNAL = 128, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a launch has not begun."""
+
+    reason: str
+    message: str
+    may_free_up: bool
+    """Whether others' work ending would let it begin."""
+    never: bool = False
+    """Whether waiting is no use at all."""
+
+
+def is_finished(job: Object) -> bool:
+    """Whether nothing runs for the Job any more; Kubernetes says so only when all its pods have ended."""
+    return _condition(job, "Complete") is not None or _condition(job, "Failed") is not None
+
+
+def ended(job: Object, pods: Sequence[Object]) -> LaunchStatus:
+    """How a finished Job ended, without its log."""
+    if _condition(job, "Complete") is not None:
+        return LaunchStatus("exited", 0)
+    failed = _condition(job, "Failed") or {}
+    stopped = STOPPED_ANNOTATION in job["metadata"].get("annotations", {})
+    told = str(failed.get("message", ""))
+    if failed.get("reason") == "DeadlineExceeded" and not stopped:
+        return LaunchStatus(
+            "exited",
+            _worst(pods),
+            reason="DEADLINE_EXCEEDED",
+            message="the attempt took longer than its deadline allows: raise deadline_s "
+            "(TUNESMITH_KUBERNETES_MODEL__DEADLINE_S, …WORK__DEADLINE_S), or ask for less",
+            fatal=True,
+        )
+    for pod in pods:
+        if pod.get("status", {}).get("reason") == "Evicted" and not _was_disrupted(pod):
+            return LaunchStatus(
+                "exited",
+                1,
+                reason="EVICTED",
+                message=f"the pod was evicted ({str(pod['status'].get('message', ''))[:300]}): raise disk "
+                "(TUNESMITH_KUBERNETES_MODEL__DISK, …WORK__DISK)",
+            )
+    for state in _terminated(pods):
+        if state.get("reason") == "OOMKilled":
+            return LaunchStatus(
+                "exited",
+                -9,
+                reason=OUT_OF_MEMORY,
+                message="the pod wanted more memory than its limit: raise memory "
+                "(TUNESMITH_KUBERNETES_MODEL__MEMORY, …WORK__MEMORY)",
+            )
+        if state.get("reason") in _START_REASONS:
+            return LaunchStatus(
+                "exited",
+                _signed(int(state.get("exitCode", 1))),
+                reason="CONTAINER_NOT_STARTABLE",
+                message=f"the container could not be started ({str(state.get('message', ''))[:300]}): check "
+                "TUNESMITH_KUBERNETES_IMAGE, which must hold the service that asks for the job",
+                fatal=True,
+            )
+    code = _worst(pods)
+    if code is None and (match := _EXIT_CODE.search(told)):
+        code = _signed(int(match[1]))
+    return LaunchStatus("lost") if code is None else LaunchStatus("exited", code)
+
+
+def last_words(pods: Sequence[Object]) -> str:
+    """The end of the log of the pod that failed, as the pod's own status has it; empty when there is none."""
+    return next((str(s["message"]) for s in _terminated(pods) if s.get("exitCode") and s.get("message")), "")
+
+
+def why_waiting(job: Object, pods: Sequence[Object], told: Sequence[Object]) -> Waiting | None:
+    """Why a Job that is not finished has no running pod; None when it has, or nothing is known to be wrong.
+
+    `told` are events about the Job or its newest pod.
+    """
+    if job.get("spec", {}).get("suspend"):
+        return Waiting("QUEUED", "the Job is suspended until its queue admits it", may_free_up=True)
+    live = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    if not live:
+        return next((_not_created(text) for text in _messages(told, "FailedCreate")), None)
+    for pod in live:
+        for status in pod.get("status", {}).get("containerStatuses", []):
+            waiting = status.get("state", {}).get("waiting")
+            if waiting and (found := _container_waits(str(waiting.get("reason", "")), str(waiting.get("message", "")))):
+                return found
+        scheduled = _condition(pod, "PodScheduled", status="False")
+        if scheduled is not None and scheduled.get("reason") in ("Unschedulable", "SchedulingGated"):
+            return _unschedulable(str(scheduled.get("message", "")))
+        if pod.get("status", {}).get("phase") == "Pending":
+            for text in _messages(told, "FailedMount"):
+                return Waiting("VOLUME_NOT_MOUNTED", f"a volume cannot be mounted ({text})", may_free_up=False)
+    return None
+
+
+def _container_waits(reason: str, message: str) -> Waiting | None:
+    message = message[:500]
+    if reason in _IMAGE_REASONS:
+        return Waiting(
+            "IMAGE_NOT_PULLED",
+            f"the image cannot be pulled ({reason}: {message}): correct TUNESMITH_KUBERNETES_IMAGE, or name a Secret "
+            "with the registry's credentials in TUNESMITH_KUBERNETES_IMAGE_PULL_SECRET",
+            may_free_up=False,
+            never=reason == "InvalidImageName",
+        )
+    if reason == "CreateContainerConfigError":
+        what = "SECRET_MISSING" if "secret" in message.lower() else "CONFIG_MISSING"
+        return Waiting(
+            what,
+            f"the pod's environment cannot be made ({message}): create what TUNESMITH_KUBERNETES_ENV_FROM names, in "
+            "the same namespace",
+            may_free_up=False,
+        )
+    if reason in _START_REASONS:
+        return Waiting("CONTAINER_NOT_STARTABLE", f"the container cannot be started ({message})", may_free_up=False)
+    return None
+
+
+def _unschedulable(message: str) -> Waiting:
+    message = message[:500]
+    gpu = re.search(r"Insufficient (\S*gpu\S*?)[.,;]?(\s|$)", message)
+    if gpu:
+        return Waiting(
+            "NO_GPU",
+            f"no node has a free {gpu[1]} ({message}): add a node with a GPU and its device plugin, check "
+            "node_selector and tolerations, or set TUNESMITH_KUBERNETES_MODEL__GPU=0",
+            may_free_up=True,
+        )
+    return Waiting(
+        "UNSCHEDULABLE",
+        f"no node takes the pod ({message}): add nodes, or ask for less cpu and memory "
+        "(TUNESMITH_KUBERNETES_MODEL__CPU, …__MEMORY, …__NODE_SELECTOR)",
+        may_free_up=True,
+    )
+
+
+def _not_created(message: str) -> Waiting:
+    if "exceeded quota" in message:
+        return Waiting(
+            "QUOTA_EXHAUSTED",
+            f"the namespace's quota is used up ({message}): raise the ResourceQuota, or let other work end",
+            may_free_up=True,
+        )
+    if "PodSecurity" in message:
+        fix = "let TUNESMITH_KUBERNETES_* ask for no more than the namespace's pod-security level allows"
+    elif "serviceaccount" in message.lower() or "service account" in message.lower():
+        fix = "create the service account that TUNESMITH_KUBERNETES_SERVICE_ACCOUNT names"
+    else:
+        fix = "an admission rule of the cluster refuses it"
+    return Waiting("POD_REFUSED", f"the cluster does not create the pod ({message}): {fix}", may_free_up=False)
+
+
+def _messages(told: Sequence[Object], reason: str) -> Iterator[str]:
+    """Messages of events of one reason, the newest first."""
+    events = [event for event in told if event.get("reason") == reason]
+    events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), reverse=True)
+    yield from (str(event.get("message", ""))[:500] for event in events)
+
+
+def _condition(item: Object, kind: str, *, status: str = "True") -> Object | None:
+    for condition in item.get("status", {}).get("conditions", []):
+        if condition.get("type") == kind and condition.get("status") == status:
+            found: Object = condition
+            return found
+    return None
+
+
+def _was_disrupted(pod: Object) -> bool:
+    return _condition(pod, "DisruptionTarget") is not None
+
+
+def _terminated(pods: Sequence[Object]) -> Iterator[Object]:
+    """How the pods' workers ended, the newest first."""
+    for pod in reversed(pods):
+        for status in pod.get("status", {}).get("containerStatuses", []):
+            state = status.get("state", {}).get("terminated")
+            if state and status.get("name") == CONTAINER:
+                yield state
+
+
+def _worst(pods: Sequence[Object]) -> int | None:
+    """The newest exit code that is a failure, or 0, or None when nobody saw any."""
+    codes = [int(state.get("exitCode", 0)) for state in _terminated(pods)]
+    return _signed(next((code for code in codes if code), 0)) if codes else None
+
+
+def _signed(code: int) -> int:
+    """An exit code as Python tells it: containers call a death by signal N 128 + N."""
+    return _SIGNAL_BASE - code if _SIGNAL_BASE < code <= _SIGNAL_BASE + _LAST_SIGNAL else code
