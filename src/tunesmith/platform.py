@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
@@ -20,7 +21,7 @@ from tunesmith.ports.clock import Clock
 from tunesmith.ports.language_model import DescribedLanguageModel
 from tunesmith.ports.launcher import Launcher
 from tunesmith.ports.store import Store
-from tunesmith.settings import Settings
+from tunesmith.settings import Settings, read_settings
 
 _GRPC = re.compile(r"grpc://[^\s/@]+:\d{1,5}")
 
@@ -47,7 +48,7 @@ class Platform:
         clock = SystemClock()
         store = _open_store(settings)
         bus = SqliteBus(_local_path(settings.bus, "sqlite", "TUNESMITH_BUS", default=data / "bus.sqlite"), clock=clock)
-        launcher = SubprocessLauncher(data / "launches")
+        launcher = _open_launcher(settings)
         return Platform(settings, store, bus, launcher, clock, JobStore(store, clock))
 
     def close(self) -> None:
@@ -159,6 +160,21 @@ def _open_store(settings: Settings) -> Store:
         secret_key=settings.s3_secret_key.get_secret_value(),
         ca=settings.s3_ca,
     )
+
+
+def _open_launcher(settings: Settings) -> Launcher:
+    """The launcher; on Kubernetes it connects with its first launch."""
+    if settings.launcher == "subprocess":
+        return SubprocessLauncher(settings.data / "launches")
+    if find_spec("kubernetes") is None:
+        raise InvalidSettings(
+            "TUNESMITH_LAUNCHER=kubernetes needs the kubernetes client: install tunesmith[kubernetes]",
+            metadata={"setting": "TUNESMITH_LAUNCHER", "value": "kubernetes"},
+        )
+    from tunesmith.adapters.kubernetes_launcher import KubernetesLauncher
+    from tunesmith.adapters.kubernetes_settings import KubernetesSettings
+
+    return KubernetesLauncher(read_settings(KubernetesSettings))
 
 
 def _local_path(url: str, scheme: str, setting: str, *, default: Path) -> Path:

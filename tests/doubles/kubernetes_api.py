@@ -245,7 +245,10 @@ class FakeCluster:
     def _expire(self, name: str) -> None:
         job = self.get("jobs", name)
         pods = self._pods_of(job) if job else []
-        if not pods:
+        for pod in pods:
+            if pod["metadata"]["name"] not in self.processes:
+                self.write("pods", pod, change="DELETED")
+        if not any(pod["metadata"]["name"] in self.processes for pod in pods):
             self.fail(name, "DeadlineExceeded")
 
     def _pods_of(self, job: Object) -> list[Object]:

@@ -184,7 +184,14 @@ def _literal(word: str) -> str:
 
 def _env(env: Mapping[str, str]) -> list[dict[str, Any]]:
     """Variables of the container. Whoever may read Jobs can read them, so credentials come by `envFrom` alone."""
-    own = {"TUNESMITH_DATA": _DATA, "HOME": _TMP, "HF_HOME": f"{_DATA}/hub", "TUNESMITH_LAUNCHER": "kubernetes"}
+    own = {
+        "TUNESMITH_DATA": _DATA,
+        "HOME": _TMP,
+        "HF_HOME": f"{_DATA}/hub",
+        # A worker launches nothing. Its next attempt may run on another node, which has not this pod's files.
+        "TUNESMITH_LAUNCHER": "subprocess",
+        "TUNESMITH_TRAINER_SHARE_CHECKPOINTS": "true",
+    }
     given = {name: value for name, value in env.items() if not _SECRET.search(name)} | own
     return [{"name": name, "value": value.replace("$(", "$$(")} for name, value in sorted(given.items())]
 

@@ -58,6 +58,9 @@ class KubernetesLauncher:
     connecting.
     """
 
+    scope = ""
+    """Every replica sees all launches."""
+
     def __init__(self, settings: KubernetesSettings, *, log_interval_s: float = 5.0) -> None:
         """`log_interval_s`: how old the log of a running pod may be that `status` tells."""
         self._settings = settings
