@@ -79,7 +79,7 @@ def told(launcher: KubernetesLauncher, name: str = "job") -> LaunchStatus:
 REFUSALS = [
     (403, 'jobs.batch is forbidden: User "x" cannot create resource "jobs"', PermissionRefused, "Role"),
     (403, "exceeded quota: small, requested: count/jobs.batch=1", ResourceExhausted, "raise the ResourceQuota"),
-    (403, "unable to create new content in namespace music because it is being terminated", FailedPrecondition, "being deleted"),
+    (403, "namespace music is forbidden because it is being terminated", FailedPrecondition, "being deleted"),
     (401, "Unauthorized", PermissionRefused, "kubeconfig"),
     (404, 'namespaces "music" not found', FailedPrecondition, "TUNESMITH_KUBERNETES_NAMESPACE"),
     (422, "spec.template.spec.containers[0].image: Required value", InvalidInput, "image"),
