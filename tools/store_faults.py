@@ -216,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
                 left -= len(chunk)
             if cut:
                 return self._cut()
+            reply.read()  # even of an empty answer, before the connection can be used again
         self.wfile.flush()
         return None
 

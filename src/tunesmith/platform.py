@@ -51,6 +51,15 @@ class Platform:
         launcher = _open_launcher(settings)
         return Platform(settings, store, bus, launcher, clock, JobStore(store, clock))
 
+    def prove_store(self) -> None:
+        """See that an S3 store answers and keeps the conditions of writes, for a server before it starts; not for each
+        worker. FailedPrecondition for one that ignores them; the local folder is known to keep them.
+        """
+        if not isinstance(self.store, LocalStore):
+            from tunesmith.adapters.store_probe import prove_conditions
+
+            prove_conditions(self.store, name=self.settings.store)
+
     def close(self) -> None:
         """Release connections."""
         self.bus.close()

@@ -44,6 +44,7 @@ async def host(
     InvalidSettings when the address may not be served on, Unavailable when its port is in use.
     """
     settings = platform.settings
+    await asyncio.to_thread(platform.prove_store)
     board = JobBoard(platform.jobs)
     services = [build(platform, board) for build in builders]
     await asyncio.to_thread(
