@@ -5,7 +5,6 @@ A short sample of `benchmarks/compare_and_swap.py`.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,9 @@ import pytest
 from compare_and_swap import ALL_FAULTS, race
 from store_faults import Faults, faulty
 
+from contract.minio_buckets import open_store
 from fixtures_real_parts import S3
 from tunesmith.adapters.local_store import LocalStore
-from tunesmith.adapters.minio_setup import make_buckets
-from tunesmith.adapters.minio_store import MinioStore
 from tunesmith.ports.store import Store
 
 KINDS = ("create", "replace", "count")
@@ -24,14 +22,6 @@ NUM_WRITERS = 32
 
 HALF_LOST = Faults(error_after=0.25, cut_after=0.25)
 """More than any store does, so that a few rounds are enough to strike winners."""
-
-
-def open_store(server: S3, endpoint: str) -> MinioStore:
-    """A store with a new bucket, made without the proxy."""
-    bucket = f"test-{secrets.token_hex(6)}"
-    keys = {"access_key": server.access_key, "secret_key": server.secret_key}
-    make_buckets(MinioStore.open(f"s3://{bucket}?endpoint={server.endpoint}", **keys).connection)
-    return MinioStore.open(f"s3://{bucket}?endpoint={endpoint}", **keys)
 
 
 class TestEveryStore:
@@ -43,7 +33,7 @@ class TestEveryStore:
         if request.param == "local":
             return LocalStore(tmp_path / "store")
         server = request.getfixturevalue("minio_server")
-        return open_store(server, server.endpoint)
+        return open_store(server)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_of_32_writers_exactly_one_wins_each_round(self, store: Store, kind: str) -> None:

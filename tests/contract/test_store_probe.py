@@ -14,7 +14,7 @@ from minio.credentials.credentials import Credentials
 from minio.signer import sign_v4_s3
 from store_faults import Faults, faulty
 
-from contract.test_compare_and_swap import open_store
+from contract.minio_buckets import open_store
 from fixtures_real_parts import S3
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.store_probe import prove_conditions
@@ -59,7 +59,7 @@ def ignoring(request: pytest.FixtureRequest, minio_server: S3) -> Iterator[str]:
 
 
 def test_stores_that_keep_conditions_pass_and_nothing_is_left(minio_server: S3, tmp_path: Path) -> None:
-    for store in (LocalStore(tmp_path), open_store(minio_server, minio_server.endpoint)):
+    for store in (LocalStore(tmp_path), open_store(minio_server)):
         prove_conditions(store, name="the store")
 
         assert list(store.list("")) == []

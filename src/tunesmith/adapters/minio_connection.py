@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 10.0
 """How long a store may stay silent, not how long a whole transfer takes."""
 
+_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 _MAX_BUCKET_STEM = 63 - 1 - max(len(area) for area in AREAS)
 
 _MAX_CONNECTIONS = 32
@@ -34,6 +36,7 @@ _MAX_CONNECTIONS = 32
 _RETRIES = Retry(
     total=5,
     read=3,
+    other=0,  # such as a certificate that nobody vouches for
     backoff_factor=0.1,
     backoff_jitter=0.1,
     status_forcelist=(500, 502, 503, 504),
@@ -74,8 +77,11 @@ class MinioAddress:
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         endpoint = urlsplit(options.get("endpoint", ""))
         wrong = ""
-        if not 3 <= len(parts.netloc) <= 63 or parts.path.strip("/"):
-            wrong = f"{parts.netloc + parts.path!r} is not the name of a bucket (3 to 63 characters, no folder)"
+        if not _BUCKET.fullmatch(parts.netloc) or parts.path.strip("/"):
+            wrong = (
+                f"{parts.netloc + parts.path!r} is not the name of a bucket (3 to 63 small letters, digits, '-', '.', "
+                "and no folder)"
+            )
         elif unknown := sorted(options.keys() - {"endpoint", "region", "buckets"}):
             wrong = f"the option {unknown[0]!r} is not known"
         elif endpoint.scheme not in ("http", "https") or not endpoint.hostname or endpoint.path.strip("/"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from xml.etree import ElementTree
 
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3 import BaseHTTPResponse
@@ -37,6 +38,15 @@ def s3_failures(address: MinioAddress, *, bucket: str, key: str) -> Iterator[Non
         yield
     except S3_FAILURES as error:
         raise translated(error, address, bucket=bucket, key=key) from error
+
+
+@contextmanager
+def listing_failures(address: MinioAddress) -> Iterator[None]:
+    """Raise what the SDK raises at a listing that is not one."""
+    try:
+        yield
+    except (ValueError, ElementTree.ParseError) as error:
+        raise _not_s3(address, str(error)) from error
 
 
 def translated(error: MinioException | HTTPError, address: MinioAddress, *, bucket: str, key: str) -> TunesmithError:

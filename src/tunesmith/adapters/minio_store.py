@@ -19,7 +19,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, Ne
 
 from tunesmith.adapters.file_problems import writing_to
 from tunesmith.adapters.minio_connection import MinioAddress, MinioConnection
-from tunesmith.adapters.minio_errors import S3_FAILURES, not_found, refusal, s3_failures, translated
+from tunesmith.adapters.minio_errors import S3_FAILURES, listing_failures, not_found, refusal, s3_failures, translated
 from tunesmith.adapters.minio_marks import Fate, Mark, Version
 from tunesmith.adapters.object_keys import check_key, check_prefix
 from tunesmith.domain.areas import area_of, areas_under
@@ -34,7 +34,7 @@ _CHUNK_BYTES = 1 << 20
 _PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Before each try of a conditional write or a whole transfer; half to one and a half times as long, by chance."""
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 15.0
 """After this long a write that got no clear answer is not sent again."""
 
 _TRANSFERS = 4
@@ -203,8 +203,10 @@ class MinioStore:
                 response = self.connection.put(bucket, key, data, headers, retried=False)
             except HTTPError as error:
                 problem = translated(error, self._address, bucket=bucket, key=key)
-                doubtful = doubtful or not isinstance(error, (NewConnectionError, ConnectTimeoutError))
+                if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
+                    continue  # nothing was sent
                 conclusive = not isinstance(problem, Unavailable)
+                doubtful = doubtful or not conclusive
             else:
                 if response.status == 200:
                     return str(Version(Version.of(response.headers).etag, mark))
@@ -248,7 +250,7 @@ class MinioStore:
             return None
 
     def _list_bucket(self, bucket: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
-        with s3_failures(self._address, bucket=bucket, key=prefix):
+        with s3_failures(self._address, bucket=bucket, key=prefix), listing_failures(self._address):
             for found in self._client.list_objects(bucket, prefix=prefix, recursive=True, start_after=start_after):
                 if found.object_name is not None and found.last_modified is not None:
                     yield ObjectInfo(found.object_name, found.size or 0, found.last_modified.timestamp())

@@ -21,6 +21,7 @@ URL = "s3://bucket?endpoint=http://127.0.0.1:9"
     [
         ("s3://?endpoint=http://host:9000", "name of a bucket"),
         ("s3://ab?endpoint=http://host:9000", "3 to 63"),
+        ("s3://My_Songs?endpoint=http://host:9000", "small letters"),
         ("s3://bucket/folder?endpoint=http://host:9000", "no folder"),
         ("s3://bucket", "not http"),
         ("s3://bucket?endpoint=host:9000", "not http"),
