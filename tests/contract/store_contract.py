@@ -24,6 +24,9 @@ Opener = Callable[[], Store]
 """Opens the store anew; can be sent to another process."""
 
 NUM_THREADS = 16
+
+SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
+"""Hypothesis warns of fixtures that are not made anew for each example, and of tests that several classes inherit."""
 _ALPHABET = "abzAZ09._=-"
 _SEGMENTS = st.text(_ALPHABET, min_size=1, max_size=6).filter(lambda text: text not in (".", ".."))
 KEYS = st.lists(_SEGMENTS, min_size=1, max_size=4).map("/".join)
@@ -155,7 +158,7 @@ class StoreContract:
         assert keys("jobs/ab/state") == ["jobs/ab/state"]
         assert keys("jobs/x/y") == []
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=25, deadline=None, suppress_health_check=SUPPRESSED)
     @given(keys=st.sets(KEYS, max_size=8), after=KEYS, cut=st.integers(0, 8))
     @example(keys={"a.b", "a/b", "a-b", "a/c/d"}, after="a/b", cut=1)
     def test_listing_agrees_with_sorting_and_filtering(
@@ -198,7 +201,7 @@ class StoreContract:
         assert listed == keys
         assert list(store.list("d/")) == []
 
-    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=30, deadline=None, suppress_health_check=SUPPRESSED)
     @given(key=KEYS)
     @example(key="/".join(["k" * 63] * 8))
     @example(key=".a")
@@ -210,7 +213,7 @@ class StoreContract:
         assert key in [info.key for info in store.list(key)]
         store.delete(key)
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=100, deadline=None, suppress_health_check=SUPPRESSED)
     @given(
         key=st.one_of(
             st.text(max_size=20),

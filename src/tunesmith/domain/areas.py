@@ -24,6 +24,7 @@ AREA_OF = {
     "sweep-parts": "trainer",
     "models": "trainer",
     "catalogues": "trainer",
+    "publications": "trainer",
     "jobs": SHARED,
     "jobs-active": SHARED,
     "probes": SHARED,
