@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
+from uuid import uuid4
 
 from tunesmith.domain import keys
 from tunesmith.ports.store import Store
@@ -41,6 +43,30 @@ def publish_base(store: Store, folder: Path, fingerprint: str) -> None:
     for name in names:
         if not store.exists(prefix + name):
             store.put_file(prefix + name, folder / name)
+
+
+def fetch_base(store: Store, base: str, bases_folder: Path) -> bool:
+    """Bring a built-in base that was made elsewhere into `bases_folder`; False when the store has none, or it is here.
+
+    An adapter belongs to the very bytes that it was trained on, so those are taken rather than made again.
+    """
+    if base not in BUILTIN_BASES:
+        return False
+    folder, prefix = BUILTIN_BASES[base].folder(bases_folder), keys.base_model(base_fingerprint(base))
+    if folder.is_dir() or not store.exists(f"{prefix}config.json"):
+        return False
+    unfinished = folder.with_name(f"{folder.name}.{uuid4().hex}.tmp")
+    unfinished.mkdir(parents=True)
+    try:
+        for info in list(store.list(prefix)):
+            store.get_file(info.key, unfinished / info.key.removeprefix(prefix))
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # another process may have brought it meanwhile
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return True
 
 
 def _folder_fingerprint(folder: Path) -> str:

@@ -178,6 +178,8 @@ def _tune(platform: Platform, context: WorkContext) -> Outcome:
         keep_checkpoints=read_settings(TrainerSettings).keep_checkpoints,
         report=context.report,
         should_stop=context.should_stop,
+        share_checkpoints=read_settings(TrainerSettings).share_checkpoints,
+        memory_kills=context.job.memory_kills,
     )
     data = {
         "job_id": context.job.id,
@@ -279,6 +281,8 @@ def _sweep(platform: Platform, context: WorkContext) -> Outcome:
         keep_checkpoints=read_settings(TrainerSettings).keep_checkpoints,
         report=context.report,
         should_stop=context.should_stop,
+        share_checkpoints=read_settings(TrainerSettings).share_checkpoints,
+        memory_kills=context.job.memory_kills,
     )
     return Outcome({"recipe": sweep.recipe, "sweep_id": sweep.id, "sweep": sweep.to_json(), "reused": reused})
 

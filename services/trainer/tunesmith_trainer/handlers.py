@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalogue import list_objects, read_object
 from tunesmith.domain import keys
@@ -29,10 +29,13 @@ from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith.recipes.base import Recipe
 from tunesmith_trainer import registry
-from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, publish_base
+from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, fetch_base, publish_base
 from tunesmith_trainer.catalogues import reference_of
 from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest
 from tunesmith_trainer.torch_backend.builtin import BUILTIN_BASES
+
+if TYPE_CHECKING:
+    from tunesmith_trainer.shared_checkpoints import SharedCheckpoints
 
 RUN_VERSION = 1
 """Part of every run's identity; raised when the same inputs would give another adapter."""
@@ -230,18 +233,24 @@ def tune(
     keep_checkpoints: bool,
     report: ProgressReporter,
     should_stop: Callable[[], bool],
+    share_checkpoints: bool = False,
+    memory_kills: int = 0,
 ) -> tuple[Run, bool]:
     """Train the run's adapter and store it, or find it; the flag says that it was there.
 
-    Checkpoints lie in `runs_folder`/run id: a later call with the same request continues there, and ends with the same
-    adapter bytes. Two callers at once do the work once. Raises BaseModelUnavailable, NoUsableRows, InvalidInput,
-    ResourceExhausted, Interrupted.
+    Checkpoints lie in `runs_folder`/run id, with `share_checkpoints` in the store as well: a later call with the same
+    request continues there, and ends with the same adapter bytes. `memory_kills` counts the attempts that were killed
+    for their memory: each makes the parts of a batch smaller. Two callers at once do the work once. Raises
+    BaseModelUnavailable, NoUsableRows, InvalidInput, ResourceExhausted, Interrupted.
     """
     run_key = keys.run(request.recipe, request.run_id)
     work = runs_folder / request.run_id
     with _only_one(work.with_suffix(".lock"), should_stop):
+        shared = _shared_checkpoints(request, store, work, should_stop) if share_checkpoints else None
         if store.exists(run_key):
             shutil.rmtree(work, ignore_errors=True)
+            if shared is not None:
+                shared.remove()
             return get_run(store, request.recipe, request.run_id), True
         # Importing PyTorch takes seconds; a run that exists should not wait for it.
         from tunesmith_trainer.evaluation.leaks import trained_on
@@ -251,7 +260,13 @@ def tune(
 
         report(Progress("load", message=f"loading {request.base_model}"))
         progress = _training_progress(report)
+        fetch_base(store, request.base_model, bases_folder)
         base = resolve_base(request.base_model, bases_folder, progress=progress, should_stop=should_stop)
+        if request.base_model in BUILTIN_BASES:
+            # Before the training, whose next attempt may run where this base is not.
+            publish_base(store, Path(base), request.base_fingerprint)
+        if shared is not None:
+            shared.fetch()
         dataset = get_dataset(store, request.recipe, request.dataset_id)
         given = [list(iterate_examples(dataset, s, store=store, folder=work / "data")) for s in TRAINING_SPLITS]
         train_rows, validation_rows = ([TrainingRow(e.prompt, e.completion) for e in split] for split in given)
@@ -264,6 +279,8 @@ def tune(
             base_name=request.base_model,
             progress=progress,
             should_stop=should_stop,
+            on_sealed=shared.put if shared is not None else None,
+            memory_kills=memory_kills,
         )
         report(Progress("store", message="storing the adapter"))
         prefix = keys.adapter(request.recipe, request.run_id)
@@ -272,8 +289,6 @@ def tune(
         store.put_file(keys.run_metrics(request.recipe, request.run_id), outcome.metrics_path)
         seen = trained_on(recipe_named(request.recipe), chain.from_iterable(given))
         store.put(keys.run_trained_on(request.recipe, request.run_id), seen)
-        if request.base_model in BUILTIN_BASES:
-            publish_base(store, Path(base), request.base_fingerprint)
         run = Run(
             id=request.run_id,
             recipe=request.recipe,
@@ -294,7 +309,18 @@ def tune(
         _create_once(store, run_key, run.to_json())
         if not keep_checkpoints:
             shutil.rmtree(work, ignore_errors=True)
+        if shared is not None:
+            shared.remove()
         return get_run(store, request.recipe, request.run_id), False
+
+
+def _shared_checkpoints(
+    request: TuneRequest, store: Store, work: Path, should_stop: Callable[[], bool]
+) -> SharedCheckpoints:
+    from tunesmith_trainer.shared_checkpoints import SharedCheckpoints
+
+    prefix = keys.run_checkpoints(request.recipe, request.run_id)
+    return SharedCheckpoints(store, prefix, work, should_stop=should_stop)
 
 
 def judge_run(
@@ -364,6 +390,8 @@ def _version_of(
     fetch_folder(store, run.adapter_key, folder / "candidate")
     if rival is not None:
         fetch_folder(store, rival.adapter_key, folder / "champion")
+    for model in {run.base_model, rival.base_model if rival is not None else run.base_model}:
+        fetch_base(store, model, bases_folder)
     subjects = load_subjects(
         resolve_base(run.base_model, bases_folder),
         folder / "candidate",

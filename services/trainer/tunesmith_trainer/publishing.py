@@ -20,7 +20,7 @@ from tunesmith.domain.publications import Form, Publication, PublishedFile
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
 from tunesmith_trainer import registry
-from tunesmith_trainer.bases import HUB_PREFIX, base_fingerprint
+from tunesmith_trainer.bases import HUB_PREFIX, base_fingerprint, fetch_base
 
 PUBLICATION_VERSION = 1
 """Part of every publication's identity; raised when the same weights would give other files."""
@@ -84,6 +84,7 @@ def publish(
         from tunesmith_trainer.torch_backend.base_models import resolve_base
         from tunesmith_trainer.torch_backend.merging import save_merged, save_tokenizer
 
+        fetch_base(store, version.base_model, bases_folder)
         base = resolve_base(version.base_model, bases_folder, should_stop=should_stop)
         dtype = ""
         if request.form == "merged":

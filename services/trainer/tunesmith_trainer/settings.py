@@ -24,3 +24,6 @@ class TrainerSettings(BaseSettings):
     while the server listens on loopback. The key of the settings goes along on loopback only."""
     keep_checkpoints: bool = False
     """Keep a run's checkpoints after its adapter is stored, for looking into a training."""
+    share_checkpoints: bool = False
+    """Keep a run's checkpoints in the store while it trains, so that its next attempt may run on another machine. Jobs
+    on Kubernetes do."""

@@ -32,7 +32,7 @@ from tunesmith.ports.language_model import GenerationParameters
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith.recipes.base import Recipe
-from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint
+from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, fetch_base
 from tunesmith_trainer.catalogues import reference_of
 from tunesmith_trainer.curation.load import iterate_examples
 from tunesmith_trainer.handlers import TuneRequest, fetch_folder, get_dataset, tune
@@ -305,6 +305,8 @@ def run_sweep(
     keep_checkpoints: bool,
     report: ProgressReporter,
     should_stop: Callable[[], bool],
+    share_checkpoints: bool = False,
+    memory_kills: int = 0,
 ) -> tuple[Sweep, bool]:
     """Train and measure the grid and choose a cell, or find the sweep; the flag says that it was there.
 
@@ -329,6 +331,8 @@ def run_sweep(
             runs_folder=runs_folder,
             bases_folder=bases_folder,
             keep_checkpoints=keep_checkpoints,
+            share_checkpoints=share_checkpoints,
+            memory_kills=memory_kills,
             report=_within(report, place, named),
             should_stop=should_stop,
         )
@@ -448,6 +452,7 @@ class _Measuring:
 
         adapter = self.folder / run.id
         fetch_folder(self.store, run.adapter_key, adapter)
+        fetch_base(self.store, run.base_model, self.bases_folder)
         base = resolve_base(run.base_model, self.bases_folder)
         subjects = load_subjects(
             base, adapter, champion=None, champion_base=None, batch_size=self.recipe.judge.batch_size

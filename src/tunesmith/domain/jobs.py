@@ -69,6 +69,10 @@ class Job:
     updated_at: str
     failures: int = 0
     """Attempts that ended by the work's own fault; losses (power cut, kill) do not count."""
+    memory_kills: int = 0
+    """Attempts that were killed because they wanted more memory than their limit; the next one makes do with less."""
+    last_loss: Mapping[str, Any] | None = None
+    """How the last attempt that gave no result ended: `attempt`, `reason`, `message`, `exit_code`, `log_tail`."""
     seen: tuple[str, ...] = ()
     outbox: tuple[Event, ...] = ()
     result: Mapping[str, Any] | None = None
@@ -120,6 +124,8 @@ class Job:
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             "failures": self.failures,
+            "memory_kills": self.memory_kills,
+            "last_loss": None if self.last_loss is None else dict(self.last_loss),
             "seen": list(self.seen),
             "outbox": [event.to_json() for event in self.outbox],
             "result": None if self.result is None else dict(self.result),
@@ -153,6 +159,8 @@ class Job:
                 created_at=row["created_at"],
                 updated_at=row["updated_at"],
                 failures=int(row["failures"]),
+                memory_kills=int(row.get("memory_kills", 0)),
+                last_loss=dict(row["last_loss"]) if row.get("last_loss") else None,
                 seen=tuple(row["seen"]),
                 outbox=tuple(Event.from_json(event) for event in row["outbox"]),
                 result=None if row["result"] is None else dict(row["result"]),

@@ -85,6 +85,11 @@ def run_trained_on(recipe: str, run_id: str) -> str:
     return f"runs/{recipe}/{run_id}/trained-on"
 
 
+def run_checkpoints(recipe: str, run_id: str) -> str:
+    """Prefix (with trailing `/`) of a run's checkpoints, while it trains."""
+    return f"runs/{recipe}/{run_id}/checkpoints/"
+
+
 def adapter(recipe: str, run_id: str) -> str:
     """Prefix (with trailing `/`) of an adapter's files."""
     return f"runs/{recipe}/{run_id}/adapter/"

@@ -107,6 +107,9 @@ class ReportProgress(TrainerCallback):
 class SealCheckpoints(TrainerCallback):
     """Seal each checkpoint once it is written, and take one (and an evaluation) at the very last step."""
 
+    def __init__(self, on_sealed: Callable[[Path], None] | None = None) -> None:
+        self._on_sealed = on_sealed
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
@@ -116,7 +119,10 @@ class SealCheckpoints(TrainerCallback):
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        checkpoints.seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        checkpoints.seal(folder)
+        if self._on_sealed is not None:
+            self._on_sealed(folder)
 
 
 class StopOnRequest(TrainerCallback):

@@ -79,6 +79,8 @@ def train(
     base_name: str,
     progress: Callable[[TrainingProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_sealed: Callable[[Path], None] | None = None,
+    memory_kills: int = 0,
     extra_callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingOutcome:
     """Fine-tune a LoRA adapter on prompt and completion rows; the loss counts completions only.
@@ -86,7 +88,9 @@ def train(
     `base` is what `resolve_base` returned, `base_name` what the adapter's config shall call it. Calling again with
     the same arguments and `work_folder` continues after the newest whole checkpoint; the same rows, settings and
     machine give the same adapter bytes, however often the work was cut off. `progress` is called after each step and
-    evaluation. With validation rows, the adapter has the weights of the best evaluation, and every evaluation saves.
+    evaluation, `on_sealed` with the folder of each whole checkpoint. With validation rows, the adapter has the weights
+    of the best evaluation, and every evaluation saves. For each of `memory_kills`, the attempts that the system killed
+    for their memory, the batch is made in smaller parts, with the same rows a step.
 
     Raises Interrupted (after saving) once `should_stop()` is true; NoUsableRows when no row fits max_length;
     InvalidInput when the loss stops being a number or a target module does not exist; ResourceExhausted when memory
@@ -99,6 +103,8 @@ def train(
     work_folder.mkdir(parents=True, exist_ok=True)
 
     plan = settings
+    for _ in range(memory_kills):
+        plan = _with_smaller_batch(plan, None)
     while True:
         loaded = load_model(base, dtype=_dtype_of_first_attempt(work_folder) or settings.dtype)
         (work_folder / _DTYPE_FILE).write_text(_dtype_name(loaded.dtype), "utf-8")
@@ -121,7 +127,7 @@ def train(
         for callback in (
             StopOnUnusableLoss(plan),
             ReportProgress(metrics, progress),
-            SealCheckpoints(),
+            SealCheckpoints(on_sealed),
             StopOnRequest(should_stop),
             *extra_callbacks,
         ):
@@ -137,7 +143,7 @@ def train(
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            plan = _with_half_the_batch(plan, error)
+            plan = _with_smaller_batch(plan, error)
         # Outside of the handler, whose traceback keeps every tensor of the failed step alive.
         del trainer, loaded
         _free_memory()
@@ -263,15 +269,19 @@ def _lora_config(settings: TrainingSettings) -> LoraConfig:
     )
 
 
-def _with_half_the_batch(plan: TrainingSettings, error: BaseException) -> TrainingSettings:
+def _with_smaller_batch(plan: TrainingSettings, error: BaseException | None) -> TrainingSettings:
+    """The batch in parts, half as large where that leaves no row over: every step still learns from the same rows."""
     if plan.batch_size == 1:
         raise ResourceExhausted(
             f"memory ran out at batch size 1 with max_length={plan.max_length}: lower max_length or adapter_size, "
-            "or choose a smaller base model",
+            "choose a smaller base model, or give the training more memory",
             reason="OUT_OF_MEMORY",
             metadata={"batch_size": "1", "max_length": str(plan.max_length)},
         ) from error
-    smaller = replace(plan, batch_size=plan.batch_size // 2, gradient_accumulation=plan.gradient_accumulation * 2)
+    parts = next(n for n in range(2, plan.batch_size + 1) if plan.batch_size % n == 0)
+    smaller = replace(
+        plan, batch_size=plan.batch_size // parts, gradient_accumulation=plan.gradient_accumulation * parts
+    )
     logger.warning("memory ran out at batch size %d; going on with %d", plan.batch_size, smaller.batch_size)
     return smaller
 
