@@ -27,7 +27,7 @@ import grpc
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.sqlite_bus import SqliteBus
 from tunesmith.adapters.system_clock import SystemClock
-from tunesmith.cli.connection import Connection, open_channel
+from tunesmith.cli.connection import Channels, Connection, address_at
 from tunesmith.domain import keys
 from tunesmith.domain.events import DATASET_BUILT, Event
 from tunesmith.domain.ids import canonical_json, sha256_hex
@@ -261,7 +261,7 @@ def main() -> int:
             try:
                 assert server.stdout is not None
                 address = json.loads(server.stdout.readline())["address"]
-                connection = Connection(open_channel(address), address=address, timeout_s=None)
+                connection = Connection(Channels(address_at(address, "benchmark")), timeout_s=None)
                 started_s = threshold_to_running(connection, data, base, rounds)
                 versions = planted_versions(LocalStore(data / "store"), base, folder, rounds + 1)
                 served_s, load = promotion_to_token(connection, versions)

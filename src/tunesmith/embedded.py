@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import json
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tunesmith.domain.errors import FailedPrecondition
 from tunesmith.domain.models import MetricInfo
 from tunesmith.platform import SERVER_FILE, Platform
+from tunesmith.rpc.data_folder import announce, held
 from tunesmith.rpc.hosting import BuildService, host
 from tunesmith.settings import Settings
 
@@ -25,7 +22,7 @@ def serve(data: Path, listen: str, on_ready: Callable[[str], None]) -> int:
     FailedPrecondition when the data folder is served already, Unavailable when the port is in use, InvalidSettings.
     """
     settings = Settings.read(data=data, listen=listen)
-    with _locked(settings.data), contextlib.closing(Platform.open(settings)) as platform:
+    with held(settings.data), contextlib.closing(Platform.open(settings)) as platform:
         asyncio.run(_serve_until_signal(platform, on_ready))
     return 0
 
@@ -45,7 +42,7 @@ def session(data: Path, listen: str = "127.0.0.1:0") -> Iterator[str]:
     Raises what `serve` raises, before the block is entered.
     """
     settings = Settings.read(data=data, listen=listen)
-    with _locked(settings.data), contextlib.closing(Platform.open(settings)) as platform:
+    with held(settings.data), contextlib.closing(Platform.open(settings)) as platform:
         started: list[str] = []
         failed: list[BaseException] = []
         ready = threading.Event()
@@ -81,18 +78,16 @@ def session(data: Path, listen: str = "127.0.0.1:0") -> Iterator[str]:
 
 
 async def _host(platform: Platform, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
-    server_file = platform.settings.data / SERVER_FILE
+    data = platform.settings.data
 
-    def announce(address: str) -> None:
-        temporary = server_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"address": address, "pid": os.getpid()}))
-        temporary.replace(server_file)
+    def ready(address: str) -> None:
+        announce(data, address)
         on_ready(address)
 
     try:
-        await host(_builders(), platform, on_ready=announce, stop=stop)
+        await host(_builders(), platform, on_ready=ready, stop=stop)
     finally:
-        server_file.unlink(missing_ok=True)
+        (data / SERVER_FILE).unlink(missing_ok=True)
 
 
 def _builders() -> list[BuildService]:
@@ -109,28 +104,3 @@ def shared_metrics() -> Mapping[str, MetricInfo]:
     from tunesmith_trainer.evaluation.metrics import METRIC_DESCRIPTIONS
 
     return METRIC_DESCRIPTIONS
-
-
-@contextlib.contextmanager
-def _locked(data: Path) -> Iterator[None]:
-    """Hold the data folder: two servers on one folder would each believe that its workers are lost."""
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FailedPrecondition(
-                f"the data folder {data} is served already{_holder(data)}; use that server, stop it, or choose "
-                "another folder with --data",
-                reason="DATA_FOLDER_IN_USE",
-                metadata={"data": str(data)},
-            ) from None
-        yield
-
-
-def _holder(data: Path) -> str:
-    try:
-        row = json.loads((data / SERVER_FILE).read_text())
-        return f" at {row['address']} by process {row['pid']}"
-    except (OSError, ValueError, KeyError):
-        return ""

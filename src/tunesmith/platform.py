@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,6 +60,14 @@ class Platform:
             from tunesmith.adapters.store_probe import prove_conditions
 
             prove_conditions(self.store, name=self.settings.store)
+
+    def prepare(self, topics: Sequence[str]) -> None:
+        """See to it that store and bus can be worked with. Unavailable while one does not answer.
+
+        Raises InvalidSettings, PermissionRefused or NotFound, with the fix, for what waiting does not mend.
+        """
+        self.prove_store()
+        self.bus.ensure_topics(topics)
 
     def close(self) -> None:
         """Release connections."""

@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     """PEM private key."""
     allow_insecure: bool = False
     """Serve beyond loopback without TLS, where a proxy or mesh provides it."""
+    host_lost_after_s: float = Field(default=20.0, ge=1, le=3600)
+    """Seconds after which the jobs of a host that shows no life are taken over by other replicas of its service."""
+    start_timeout_s: float = Field(default=60.0, ge=0, le=24 * 3600)
+    """Seconds to wait at the start for a bus and a store that do not answer yet."""
     drain_s: float = Field(default=10.0, ge=0, le=3600)
     """Seconds that running calls get to end, and workers to save, after SIGTERM."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -10,7 +10,8 @@ from tunesmith.ports.launcher import LaunchStatus
 class RecordingLauncher:
     """For unit tests of what drives a launcher; starts nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: str = "") -> None:
+        self.scope = scope
         self.launched: list[str] = []
         self.argv: dict[str, Sequence[str]] = {}
         self.stopped: list[str] = []

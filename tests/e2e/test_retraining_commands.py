@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from contract.deadline import eventually
 from tunesmith.cli import root
 from tunesmith.cli.commands.follow import Followed
-from tunesmith.cli.connection import Connection, close, open_channel
+from tunesmith.cli.connection import Channels, Connection, address_at
 from tunesmith.cli.options import Globals
 from tunesmith.cli.progress import Silent
 from tunesmith.domain import keys
@@ -58,9 +58,9 @@ def tunesmith(server: tuple[str, Path]) -> Run:
 
 @pytest.fixture
 def connection(server: tuple[str, Path]) -> Iterator[Connection]:
-    channel = open_channel(server[0])
-    yield Connection(channel, address=server[0], timeout_s=None)
-    close(channel)
+    channels = Channels(address_at(server[0], "test"))
+    yield Connection(channels, timeout_s=None)
+    channels.close()
 
 
 @pytest.fixture

@@ -1,11 +1,21 @@
-"""`python -m tunesmith_generator`: serve, or work on one job."""
+"""`python -m tunesmith_generator`: serve, work on one job, or ask a server for its health."""
 
 from __future__ import annotations
 
 import sys
 
-from tunesmith.rpc.main import main
-from tunesmith_generator.bootstrap import build, works
+
+def run() -> int:
+    """Do what the arguments say; returns the exit code."""
+    if sys.argv[1:2] == ["health"]:  # asked every few seconds, so it goes without all that a service imports
+        from tunesmith.rpc.health import main as health
+
+        return health("generator", *sys.argv[2:])
+    from tunesmith.rpc.main import main
+    from tunesmith_generator.bootstrap import build, works
+
+    return main(sys.argv[1:], name="generator", build=build, works=works)
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], name="generator", build=build, works=works))
+    sys.exit(run())

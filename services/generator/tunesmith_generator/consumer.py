@@ -14,6 +14,8 @@ def consumers(
     platform: Platform, *, look_at_champions: Callable[[], None], warm_up: Callable[[], None]
 ) -> tuple[ConsumerLoop, ...]:
     """The consumer loops to run. Both callables return at once and may be called from any thread."""
+    # The launcher's scope is a replica's own name, and the same after a restart; pods have names of their own.
+    replica = platform.launcher.scope or socket.gethostname()
 
     def on_model_promoted(_: Event) -> None:
         # The alias in the store says what to serve; an event that is late or out of order only makes us look again.
@@ -28,7 +30,7 @@ def consumers(
             bus=platform.bus,
             clock=platform.clock,
             # Every replica must hear of every promotion, so each is a group of its own.
-            group=f"generator-{socket.gethostname()}",
+            group=f"generator-{replica}",
             topics=(topic_of("trainer"),),
             handlers={RUN_SUCCEEDED: on_run_succeeded, MODEL_PROMOTED: on_model_promoted},
         ),

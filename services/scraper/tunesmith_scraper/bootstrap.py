@@ -25,7 +25,7 @@ from tunesmith_scraper.watch_servicer import WatchServicer
 from tunesmith_scraper.watches import Watches
 
 MAX_PARALLEL_COLLECTIONS = 1
-"""One at a time: the pace that is kept towards each host is kept by one worker."""
+"""One at a time, of all replicas: the pace that is kept towards each host is kept by one worker."""
 
 
 def build(platform: Platform, board: JobBoard) -> Service:
@@ -48,7 +48,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
             ),
         ),
         topics=(topic_of("scraper"),),
-        kinds={"collect": JobKind(argv, slot="collect", max_parallel=MAX_PARALLEL_COLLECTIONS)},
+        kinds={"collect": JobKind(argv, slot="collect", max_parallel=MAX_PARALLEL_COLLECTIONS, everywhere=True)},
         consumers=consumers(platform),
         background=(watcher,),
     )

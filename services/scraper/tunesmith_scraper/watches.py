@@ -137,6 +137,9 @@ class Watches:
         self._submitted = submitted
         self._unsettled: dict[tuple[str, str], tuple[str, float]] = {}
         """By watch and file: a stamp that has not been collected, and since when it stands."""
+        self._collected: dict[tuple[str, str], str] = {}
+        """By watch and file: the stamp of what this process had collected. Another replica, on a machine where the file
+        has another number and time, notes a stamp of its own; neither takes the other's for a change."""
         self._complained: dict[str, str] = {}
 
     def put(self, recipe: str, source: SourceSpec, every_s: float) -> Watch:
@@ -206,6 +209,7 @@ class Watches:
                 self._complain(watch, error.message)
         ids = {watch.id for watch in watches}
         self._unsettled = {key: value for key, value in self._unsettled.items() if key[0] in ids}
+        self._collected = {key: value for key, value in self._collected.items() if key[0] in ids}
 
     def look(self, watch: Watch) -> None:
         """Collect what has changed, or what is due."""
@@ -276,7 +280,7 @@ class Watches:
         """Collect a file that has changed and then stood still; False while it is still being written."""
         key = (watch.id, name)
         seen = watch.seen.get(name)
-        if seen is not None and seen.stamp == stamp:
+        if seen is not None and stamp in (seen.stamp, self._collected.get(key)):
             self._unsettled.pop(key, None)
             return True
         now_s = self._clock.monotonic_s()
@@ -329,6 +333,7 @@ class Watches:
         if created:
             log.info("watch %s: %s has changed; job %s collects it", watch.id, source.url, job.id)
             self._submitted()
+        self._collected[watch.id, name] = stamp
         self._note(watch, name=name, seen=Seen(stamp, job_id=job.id))
 
     def _check(self, recipe: str, source: SourceSpec) -> None:

@@ -47,7 +47,7 @@ class SubprocessLauncher:
         watch   held by the launcher that waits for the child, until it has written `exit`
 
     `exit` present: exited. Else a lock held: running. Else: lost, also when the launcher died before the child began.
-    A process that ends takes what is left of its process group with it.
+    A process that ends takes what is left of its process group with it. The scope stands in `<folder>.scope`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,6 +55,7 @@ class SubprocessLauncher:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
+            self.scope = _kept_name(self._folder.with_name(f"{self._folder.name}.scope"))
         except OSError as error:
             raise InvalidSettings(
                 f"the launch folder {self._folder} cannot be used ({error}); give a folder that this user can write to"
@@ -145,6 +146,17 @@ class SubprocessLauncher:
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest_s:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def _kept_name(path: Path) -> str:
+    """The name in a file, which is made with a new one where it is not there. Of racing makers one wins."""
+    if not path.exists():
+        draft = path.with_name(f".scope-{uuid4().hex}")
+        draft.write_text(uuid4().hex)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return check_name(path.read_text().strip(), what="launcher scope")
 
 
 def _rename_unless_taken(draft: Path, home: Path) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from tunesmith.cli.connection import Address, Connection, address_of, connected
+from tunesmith.cli.connection import Connection, address_at, address_of, connected
 from tunesmith.cli.options import Globals
 from tunesmith.cli.problems import EXIT_INTERRUPTED, NO_SERVER
 from tunesmith.domain.errors import Unavailable, Unsupported
@@ -38,25 +38,31 @@ def running_or_own(options: Globals, *, before_start: Callable[[], object]) -> I
     """
     address = address_of(options)
     if address is not None:
-        with connected(address, options) as connection:
-            if connection is not None:
+        with contextlib.ExitStack() as found:
+            try:
+                connection = found.enter_context(connected(address, options))
+            except Unavailable as error:
+                if options.server:
+                    raise Unavailable(
+                        f"no Tunesmith server answers at {address}; leave --server out to run without one",
+                        reason=NO_SERVER,
+                    ) from error
+            else:
                 yield connection, False
                 return
-        if options.server:
-            raise Unavailable(
-                f"no Tunesmith server answers at {address.target}; leave --server out to run without one",
-                reason=NO_SERVER,
-            )
     before_start()
     with _services_installed():
         from tunesmith.embedded import session
     with _terminated_like_interrupted(), _logging_to(options.data / LOG_FILE), contextlib.ExitStack() as stack:
         with _services_installed():
             target = stack.enter_context(session(options.data))
-        with connected(Address(target, "this process"), options) as connection:
-            if connection is None:
-                raise Unavailable(f"the services in this process do not answer at {target}; see {options.data}/run.log")
-            yield connection, True
+        try:
+            connection = stack.enter_context(connected(address_at(target, "this process"), options))
+        except Unavailable as error:
+            raise Unavailable(
+                f"the services in this process do not answer at {target}; see {options.data}/{LOG_FILE}"
+            ) from error
+        yield connection, True
 
 
 @contextlib.contextmanager

@@ -13,11 +13,11 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from tunesmith.addresses import read_servers
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([smhd]?)")
-
-_ADDRESS = re.compile(r"(?:[a-z]+:(?://)?)?[^\s/]*:\d{1,5}|unix:.+")
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Globals:
 
     json: bool = False
     server: str = ""
-    """`host:port`; empty for the running server of the data folder."""
+    """Where the services are (`addresses.read_servers`); empty for the running server of the data folder."""
     data: Path = Path(".tunesmith")
     timeout_s: float | None = None
     """Seconds that one call may take; None for each call's own default."""
@@ -61,10 +61,11 @@ def global_options(*, environment: bool = False) -> Callable[[_F], _F]:
         click.option("--json", is_flag=True, help="Only JSON on standard output.", **_stored()),
         click.option(
             "--server",
-            metavar="HOST:PORT",
+            metavar="HOST[:PORT]",
             envvar=variable("TUNESMITH_SERVER"),
             show_envvar=True,
-            help="Server to talk to; default: the running server of the data folder.",
+            help="Server to talk to (default: that of the data folder); without a port, services that run alone there; "
+            "or service=HOST:PORT,...",
             **_stored(_checked_address),
         ),
         click.option(
@@ -105,8 +106,10 @@ def _stored(check: Callable[[str], str] | None = None) -> dict[str, Any]:
 
 
 def _checked_address(value: str) -> str:
-    if not _ADDRESS.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is not HOST:PORT, such as 127.0.0.1:50400")
+    try:
+        read_servers(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
     return value
 
 

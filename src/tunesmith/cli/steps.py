@@ -92,9 +92,9 @@ def _note_queue(connection: Connection, out: Output, job: jobs_pb2.Job) -> None:
 def followed_result(connection: Connection, out: Output, job_id: str, kind: type[M], *, expected: bool = False) -> M:
     """Follow a job to its end and fetch what it made; JobFailed unless it succeeded. `expected` as in `updates`."""
     with display(out) as shown:
-        follow(connection, job_id, shown, expected=expected)
+        job = follow(connection, job_id, shown, expected=expected)
     request = operations_pb2.GetOperationRequest(name=f"{OPERATION_PREFIX}{job_id}")
-    return _response(connection.call(connection.operations.GetOperation, request), kind)
+    return _response(connection.call(connection.operations_of(job.service).GetOperation, request), kind)
 
 
 def _response(operation: operations_pb2.Operation, kind: type[M]) -> M:

@@ -82,6 +82,8 @@ class Job:
     """RFC 3339 time before which no new attempt is launched (back-off); empty for at once."""
     priority: int = 0
     """Of the queued jobs that share a slot, the highest is launched first; equal ones by age."""
+    host: str = ""
+    """The scope of the launcher that launched the current attempt; empty for one whose launches every replica sees."""
 
     @property
     def is_terminal(self) -> bool:
@@ -140,6 +142,7 @@ class Job:
             "cancel_requested": self.cancel_requested,
             "not_before": self.not_before,
             "priority": self.priority,
+            "host": self.host,
         }
 
     @staticmethod
@@ -168,6 +171,7 @@ class Job:
                 cancel_requested=bool(row["cancel_requested"]),
                 not_before=row["not_before"],
                 priority=int(row.get("priority", 0)),
+                host=row.get("host", ""),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataLoss(

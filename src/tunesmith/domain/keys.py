@@ -175,6 +175,11 @@ def job_progress(job_id: str) -> str:
     return f"jobs/{job_id}/progress.json"
 
 
+def host(host_id: str) -> str:
+    """A host's heartbeat: shows which of its services live."""
+    return f"hosts/{host_id}"
+
+
 def active_job(job_id: str) -> str:
     """Marker that a job may have work or events outstanding; an index only, written before the state."""
     return f"jobs-active/{job_id}"

@@ -156,12 +156,16 @@ class JobStore:
         for info in self._store.list("jobs-active/"):
             yield info.key.removeprefix("jobs-active/")
 
-    def restore_markers(self) -> int:
-        """Scan all jobs and put back markers that are missing; the slow backstop, for start-up. Returns how many."""
+    def restore_markers(self, settled: set[str] | None = None) -> int:
+        """Scan all jobs and put back markers that are missing: the slow backstop. Returns how many.
+
+        `settled` holds ids of jobs that were found to have ended, which no later scan has to read; it is added to.
+        """
         active = set(self.active_ids())
+        ended = set() if settled is None else settled
         restored = 0
         for job_id in self.all_ids():
-            if job_id in active:
+            if job_id in active or job_id in ended:
                 continue
             try:
                 job = self.get(job_id)
@@ -171,6 +175,8 @@ class JobStore:
             if not job.is_terminal or job.outbox:
                 self._store.put(keys.active_job(job_id), canonical_json({"service": job.service}))
                 restored += 1
+            else:
+                ended.add(job_id)
         return restored
 
     def all_ids(self) -> Iterator[str]:

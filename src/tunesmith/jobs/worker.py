@@ -15,6 +15,7 @@ from tunesmith.domain.errors import Conflict, Interrupted, ResourceExhausted, Tu
 from tunesmith.domain.events import JOB_FAILED
 from tunesmith.domain.jobs import Job, JobError, Progress
 from tunesmith.jobs.state import JobStore
+from tunesmith.jobs.ticking import Ticker
 from tunesmith.ports.clock import Clock
 from tunesmith.status_codes import code_name_of
 from tunesmith.telemetry import log_context
@@ -27,6 +28,9 @@ EXIT_FENCED = 76
 """Another attempt has taken over, or the job has ended; nothing was written."""
 
 PROGRESS_INTERVAL_S = 0.2
+
+FENCE_INTERVAL_S = 5.0
+"""How often a worker looks whether its job has gone on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
     traceback in the launch's log, and the reconciler decides whether to try again.
     """
     stop = threading.Event()
+    fence = Ticker("fence", lambda: _stop_when_fenced(jobs, job_id, epoch, stop), interval_s=FENCE_INTERVAL_S)
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     # Ctrl-C reaches the whole foreground group; the server decides about its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -85,6 +90,7 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
             job = jobs.get(job_id)
             if job.epoch != epoch or job.is_terminal:
                 return EXIT_FENCED
+            fence.start()
             outcome = work(WorkContext(job, jobs, clock, stop))
             result = {**outcome.result, "usage": _usage()}
             _finish(jobs, job_id, epoch, phase="succeeded", result=result, events=outcome.events)
@@ -111,7 +117,17 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
                 _finish(jobs, job_id, epoch, phase="failed", error=failure, events=[(JOB_FAILED, job_id, data)])
             except Conflict:
                 return EXIT_FENCED
+        finally:
+            fence.stop()
     return 0
+
+
+def _stop_when_fenced(jobs: JobStore, job_id: str, epoch: int, stop: threading.Event) -> None:
+    """Have the work stop when the job went on without it: what it makes could not be written any more."""
+    job = jobs.get(job_id)
+    if job.epoch != epoch or job.is_terminal:
+        log.warning("job is at epoch %s (%s), this attempt was %s: stopping", job.epoch, job.phase, epoch)
+        stop.set()
 
 
 def _usage() -> dict[str, float]:

@@ -36,6 +36,11 @@ class LaunchStatus:
 class Launcher(Protocol):
     """Starts processes by name, at most once a name, whatever dies meanwhile. Thread-safe."""
 
+    @property
+    def scope(self) -> str:
+        """Who sees its launches: a name kept beside them, the same after a restart; empty when every replica does."""
+        ...
+
     def launch(self, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
         """Start `argv` under `name` with `env` added to the launcher's own environment.
 

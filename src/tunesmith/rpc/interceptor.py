@@ -6,14 +6,15 @@ import asyncio
 import hmac
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from tunesmith.domain.deadlines import set_deadline
-from tunesmith.domain.errors import TunesmithError
+from tunesmith.domain.errors import TunesmithError, Unavailable
 from tunesmith.rpc.errors import ERROR_DOMAIN, abort, status_of
 from tunesmith.telemetry import add_log_context
 
@@ -34,10 +35,24 @@ _OPEN_METHODS = ("/grpc.health.", "/grpc.reflection.")
 
 
 class CallInterceptor(_ServerInterceptor):
-    """Wraps every method except health and reflection. `auth_token` empty: callers need none."""
+    """Wraps every method except health and reflection. `auth_token` empty: callers need none.
+
+    Before `open` every call is answered UNAVAILABLE.
+    """
 
     def __init__(self, *, auth_token: str = "") -> None:
         self._auth_token = auth_token
+        self._is_open = False
+
+    def open(self) -> None:
+        """Let calls through from now on."""
+        self._is_open = True
+
+    def _require(self, metadata: Mapping[str, Any]) -> None:
+        if not self._is_allowed(str(metadata.get("authorization", ""))):
+            raise _Unauthenticated
+        if not self._is_open:
+            raise Unavailable("this server is still starting: its store or bus does not answer yet", reason="STARTING")
 
     async def intercept_service(
         self,
@@ -50,7 +65,7 @@ class CallInterceptor(_ServerInterceptor):
         if handler is None or method.startswith(_OPEN_METHODS):
             return handler
         metadata = dict(handler_call_details.invocation_metadata or ())
-        allowed = self._is_allowed(str(metadata.get("authorization", "")))
+        require = partial(self._require, metadata)
         if handler.response_streaming:
             make = (
                 grpc.stream_stream_rpc_method_handler
@@ -58,7 +73,7 @@ class CallInterceptor(_ServerInterceptor):
                 else grpc.unary_stream_rpc_method_handler
             )
             behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            wrapped: Any = _stream(behaviour, method, allowed)
+            wrapped: Any = _stream(behaviour, method, require)
         else:
             make = (
                 grpc.stream_unary_rpc_method_handler
@@ -66,7 +81,7 @@ class CallInterceptor(_ServerInterceptor):
                 else grpc.unary_unary_rpc_method_handler
             )
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            wrapped = _unary(behaviour, method, allowed)
+            wrapped = _unary(behaviour, method, require)
         return make(
             wrapped,
             request_deserializer=handler.request_deserializer,
@@ -79,11 +94,11 @@ class CallInterceptor(_ServerInterceptor):
         return hmac.compare_digest(authorization.encode(), f"Bearer {self._auth_token}".encode())
 
 
-def _unary(behaviour: Any, method: str, allowed: bool) -> Callable[[Any, Any], Awaitable[Any]]:
+def _unary(behaviour: Any, method: str, require: Callable[[], None]) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: Any, context: Any) -> Any:
         add_log_context(rpc=method)
         try:
-            _require(allowed)
+            require()
             async with asyncio.timeout(_deadline_s(context, DEFAULT_UNARY_DEADLINE_S)):
                 return await behaviour(request, context)
         except Exception as error:  # noqa: BLE001  # the RPC boundary: nothing but a status leaves the process
@@ -92,11 +107,11 @@ def _unary(behaviour: Any, method: str, allowed: bool) -> Callable[[Any, Any], A
     return call
 
 
-def _stream(behaviour: Any, method: str, allowed: bool) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _stream(behaviour: Any, method: str, require: Callable[[], None]) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         add_log_context(rpc=method)
         try:
-            _require(allowed)
+            require()
             async with asyncio.timeout(_deadline_s(context, DEFAULT_STREAM_DEADLINE_S)):
                 async for message in behaviour(request, context):
                     yield message
@@ -108,11 +123,6 @@ def _stream(behaviour: Any, method: str, allowed: bool) -> Callable[[Any, Any], 
 
 class _Unauthenticated(Exception):
     """The call's token is missing or wrong."""
-
-
-def _require(allowed: bool) -> None:
-    if not allowed:
-        raise _Unauthenticated
 
 
 def _deadline_s(context: Any, default_s: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
-from tunesmith.domain.errors import DataLoss, InvalidInput, Unsupported
+from tunesmith.domain.errors import DataLoss, FailedPrecondition, InvalidInput, Unavailable, Unsupported
 from tunesmith.domain.jobs import Job, Progress
 from tunesmith.jobs.state import JobStore
 from tunesmith.rpc.convert import page, page_size, to_struct, to_timestamp
@@ -94,11 +95,20 @@ class JobBoard:
         self._wake = wake
 
     def operation(self, job: Job, *, reused: bool = False) -> operations_pb2.Operation:
-        """The job as an operation. Its response is the kind's own message, its metadata a JobMetadata."""
+        """The job as an operation. Its response is the kind's own message, its metadata a JobMetadata.
+
+        FailedPrecondition for a job of another service that succeeded: only that one knows the message.
+        """
         operation = operations_pb2.Operation(name=PREFIX + job.id, done=job.is_terminal)
         metadata = jobs_pb2.JobMetadata(job=job_message(job, self.jobs.progress(job.id)), reused=reused)
         operation.metadata.Pack(metadata)
         if job.phase == "succeeded" and job.result is not None:
+            if job.kind not in self._packers:
+                raise FailedPrecondition(
+                    f"{operation.name} is a {job.kind} job of the {job.service}; ask the {job.service} for it",
+                    reason="OTHER_SERVICES_JOB",
+                    metadata={"job_id": job.id, "kind": job.kind, "service": job.service},
+                )
             operation.response.Pack(self._packers[job.kind](job.result))
         elif job.error is not None:
             operation.error.CopyFrom(status_of_job_error(job.error))
@@ -127,6 +137,10 @@ class JobBoard:
         self._wake()
         return job
 
+    def newest_own(self) -> list[Job]:
+        """Jobs of the kinds that were registered here, newest first."""
+        return [job for job in self.newest() if job.kind in self._packers]
+
     def newest(self, *, kind: str = "", active_only: bool = False) -> list[Job]:
         """Jobs, newest first; those that cannot be read are left out (GetJob says what is wrong with one)."""
         found = []
@@ -141,16 +155,19 @@ class JobBoard:
 
 
 class JobServicer(jobs_pb2_grpc.JobServiceServicer):
-    """Lists, shows, watches and cancels jobs."""
+    """Lists, shows, watches and cancels jobs. `draining` set: watchers are sent elsewhere."""
 
-    def __init__(self, board: JobBoard) -> None:
+    def __init__(self, board: JobBoard, draining: asyncio.Event) -> None:
         self._board = board
+        self._draining = draining
 
     async def ListJobs(self, request: jobs_pb2.ListJobsRequest, context: Any) -> jobs_pb2.ListJobsResponse:
         size = page_size(request.page_size)
         jobs = await asyncio.to_thread(self._board.newest, kind=request.kind, active_only=request.active_only)
         shown, token = page(jobs, token=request.page_token, size=size)
-        messages = [job_message(job, self._board.jobs.progress(job.id)) for job in shown]
+        messages = await asyncio.to_thread(
+            lambda: [job_message(job, self._board.jobs.progress(job.id)) for job in shown]
+        )
         return jobs_pb2.ListJobsResponse(jobs=messages, next_page_token=token)
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, context: Any) -> jobs_pb2.GetJobResponse:
@@ -167,18 +184,23 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
                 last = job
             if job.phase in (_PHASES["succeeded"], _PHASES["failed"], _PHASES["cancelled"]):
                 return
-            await asyncio.sleep(WATCH_INTERVAL_S)
+            if await _set_within(self._draining, WATCH_INTERVAL_S):
+                raise Unavailable("this server ends; watch the job again, the next one goes on", reason="DRAINING")
 
     async def CancelJob(self, request: jobs_pb2.CancelJobRequest, context: Any) -> jobs_pb2.CancelJobResponse:
         job = await asyncio.to_thread(self._board.cancel, request.job_id)
-        return jobs_pb2.CancelJobResponse(job=job_message(job, self._board.jobs.progress(job.id)))
+        return jobs_pb2.CancelJobResponse(job=await asyncio.to_thread(self._board.message, job.id))
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]  # untyped upstream
-    """google.longrunning.Operations (AIP-151); an operation's name is `operations/{job id}`."""
+    """google.longrunning.Operations (AIP-151); an operation's name is `operations/{job id}`.
 
-    def __init__(self, board: JobBoard) -> None:
+    `draining` set: whoever waits gets the operation as it is, and waits again elsewhere.
+    """
+
+    def __init__(self, board: JobBoard, draining: asyncio.Event) -> None:
         self._board = board
+        self._draining = draining
 
     async def GetOperation(self, request: Any, context: Any) -> operations_pb2.Operation:
         return await asyncio.to_thread(self._read, request.name)
@@ -187,9 +209,9 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         if request.filter:
             raise InvalidInput("filter is not supported here; use JobService.ListJobs", metadata={"field": "filter"})
         size = page_size(request.page_size)
-        jobs = await asyncio.to_thread(self._board.newest)
+        jobs = await asyncio.to_thread(self._board.newest_own)
         shown, token = page(jobs, token=request.page_token, size=size)
-        operations = [self._board.operation(job) for job in shown]
+        operations = await asyncio.to_thread(lambda: [self._board.operation(job) for job in shown])
         return operations_pb2.ListOperationsResponse(operations=operations, next_page_token=token)
 
     async def CancelOperation(self, request: Any, context: Any) -> empty_pb2.Empty:
@@ -206,12 +228,18 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         until_s = loop.time() + min(asked_s, WAIT_LIMIT_S - 1, (context.time_remaining() or WAIT_LIMIT_S) - 0.2)
         while True:
             operation = await asyncio.to_thread(self._read, request.name)
-            if operation.done or loop.time() >= until_s:
+            if operation.done or loop.time() >= until_s or await _set_within(self._draining, WATCH_INTERVAL_S):
                 return operation
-            await asyncio.sleep(WATCH_INTERVAL_S)
 
     def _read(self, name: str) -> operations_pb2.Operation:
         return self._board.operation(self._board.jobs.get(job_id_of(name)))
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set now or becomes so within that time."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 def job_id_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The main of a service process: `serve`, and `work JOB_ID EPOCH` for the worker of one job."""
+"""The main of a service process: `serve`, and `work JOB_ID EPOCH` for the worker of one job (`rpc.health` asks one)."""
 
 from __future__ import annotations
 
@@ -8,28 +8,40 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from tunesmith.domain.errors import TunesmithError
+from tunesmith.addresses import SERVICE_PORTS
+from tunesmith.domain.errors import TunesmithError, Unavailable
 from tunesmith.jobs.worker import Outcome, Work, WorkContext, run_worker
 from tunesmith.platform import Platform
 from tunesmith.recipes import check_code
+from tunesmith.rpc.data_folder import held
 from tunesmith.rpc.hosting import BuildService, host
 from tunesmith.settings import Settings
 from tunesmith.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
 
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 69
+"""EX_UNAVAILABLE of sysexits.h: a supervisor may start the process again later."""
+
 BuildWorks = Callable[[Platform], Mapping[str, Work]]
 """A service's work by job kind."""
 
 
 def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWorks) -> int:
-    """Run the process; returns its exit code. Wrong usage or settings print one line and return 2."""
+    """Run the process; returns its exit code.
+
+    Wrong usage or settings print one line and return 2; a bus or store that does not answer, EXIT_UNAVAILABLE.
+    """
     try:
         settings = Settings.read()
         configure_logging(level=settings.log_level, log_format=settings.log_format)
         match argv:
             case [] | ["serve"]:
-                return asyncio.run(_serve(build, Platform.open(settings)))
+                if "listen" not in settings.model_fields_set:
+                    settings = settings.model_copy(update={"listen": f"127.0.0.1:{SERVICE_PORTS[name]}"})
+                with held(settings.data, name):
+                    return asyncio.run(_serve(build, Platform.open(settings)))
             case ["work", job_id, epoch] if epoch.isdigit():
                 platform = Platform.open(settings)
                 work = works(platform)
@@ -38,12 +50,12 @@ def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWor
                     job_id, int(epoch), _checked(work[job.kind]), jobs=platform.jobs, clock=platform.clock
                 )
             case _:
-                print(f"usage: python -m tunesmith_{name} [serve | work JOB_ID EPOCH]", file=sys.stderr)  # noqa: T201
-                return 2
+                print(f"usage: python -m tunesmith_{name} [serve | work JOB_ID EPOCH | health]", file=sys.stderr)  # noqa: T201
+                return EXIT_USAGE
     except TunesmithError as error:
         log.error("%s", error.message)
         print(f"tunesmith_{name}: {error.message}", file=sys.stderr)  # noqa: T201
-        return 2
+        return EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_USAGE
 
 
 def _checked(work: Work) -> Work:

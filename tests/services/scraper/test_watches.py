@@ -13,6 +13,7 @@ from tunesmith.adapters.local_store import LocalStore
 from tunesmith.domain.errors import InvalidInput, NotFound, PermissionRefused
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.jobs.state import JobStore
+from tunesmith_scraper import watches as watches_module
 from tunesmith_scraper.handlers import CollectRequest
 from tunesmith_scraper.settings import ScraperSettings
 from tunesmith_scraper.sources.base import JoinSpec, SourceSpec
@@ -345,3 +346,26 @@ def test_a_corrupt_watch_does_not_hold_up_the_others(post: Post) -> None:
     post.look()
 
     assert len(post.collected()) == 1
+
+
+def test_replicas_that_see_one_file_under_different_numbers_do_not_take_turns_at_it(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post.watch(post.write("a.txt", "ska"))
+    other = post.replica()
+    elsewhere = watches_module._stamp
+
+    def look_from_another_machine() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(watches_module, "_stamp", lambda files: "other-" + elsewhere(files))
+            post.look(watches=other)
+
+    post.look()
+    look_from_another_machine()
+    settled = [watch.rev for watch in post.watches.all()]
+    for _ in range(3):
+        post.look()
+        look_from_another_machine()
+
+    assert len(post.collected()) == 1
+    assert [watch.rev for watch in post.watches.all()] == settled

@@ -59,6 +59,8 @@ class FakeServices:
         self.requests: list[Message] = []
         self.uploaded: list[bytes] = []
         self.metadata: list[tuple[str, str]] = []
+        self.answered_by: list[tuple[str, str]] = []
+        """Each request's type and the service that was asked; an empty one where all are one server."""
         self.ready: set[str] = set()
         """Kinds of jobs whose result is there already."""
         self.held: set[str] = set()
@@ -158,7 +160,8 @@ class FakeServices:
         return operation
 
     def job(self, kind: str, phase: jobs_pb2.JobPhase) -> jobs_pb2.Job:
-        job = jobs_pb2.Job(id=f"job-{kind}", kind=kind, phase=phase, create_time=moment(ago_s=61))
+        service = SERVICE_OF.get(kind, "trainer")
+        job = jobs_pb2.Job(id=f"job-{kind}", kind=kind, service=service, phase=phase, create_time=moment(ago_s=61))
         if phase == jobs_pb2.JOB_PHASE_RUNNING:
             job.progress.MergeFrom(
                 jobs_pb2.Progress(stage=kind, done=40, total=120, unit="steps", values={"train_loss": 2.31})
@@ -434,19 +437,39 @@ class FakeGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         return generator_pb2.CompareResponse(answers=[self.answer(request, model) for model in request.models])
 
 
-def start(fake: FakeServices) -> tuple[Any, str]:
-    """Serve the fakes on a free port; the server and its address."""
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
+SERVICE_OF = {"collect": "scraper", "caption": "captioner"}
+"""Who does a kind of job; the trainer does all others."""
+
+
+class Note(grpc.ServerInterceptor):  # type: ignore[misc]  # untyped upstream
+    """Notes which service was asked what."""
+
+    def __init__(self, fake: FakeServices, service: str) -> None:
+        self.fake = fake
+        self.service = service
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        self.fake.answered_by.append((details.method.rpartition("/")[2] + "Request", self.service))
+        return continuation(details)
+
+
+def start(fake: FakeServices, *, only: str = "") -> tuple[Any, str]:
+    """Serve the fakes (those of one service, for `only`) on a free port; the server and its address."""
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), interceptors=[Note(fake, only)])
     health_pb2_grpc.add_HealthServicer_to_server(FakeHealth(fake), server)
     jobs_pb2_grpc.add_JobServiceServicer_to_server(FakeJobs(fake), server)
     operations_pb2_grpc.add_OperationsServicer_to_server(FakeOperations(fake), server)
-    scraper_pb2_grpc.add_ScraperServiceServicer_to_server(FakeScraper(fake), server)
-    captioner_pb2_grpc.add_CaptionerServiceServicer_to_server(FakeCaptioner(fake), server)
-    pairs_pb2_grpc.add_PairServiceServicer_to_server(FakePairs(fake), server)
-    catalogues_pb2_grpc.add_CatalogueServiceServicer_to_server(FakeCatalogues(fake), server)
-    trainer_pb2_grpc.add_TrainerServiceServicer_to_server(FakeTrainer(fake), server)
-    models_pb2_grpc.add_ModelServiceServicer_to_server(FakeModels(fake), server)
-    generator_pb2_grpc.add_GeneratorServiceServicer_to_server(FakeGenerator(fake), server)
+    if only in ("", "scraper"):
+        scraper_pb2_grpc.add_ScraperServiceServicer_to_server(FakeScraper(fake), server)
+    if only in ("", "captioner"):
+        captioner_pb2_grpc.add_CaptionerServiceServicer_to_server(FakeCaptioner(fake), server)
+    if only in ("", "trainer"):
+        pairs_pb2_grpc.add_PairServiceServicer_to_server(FakePairs(fake), server)
+        catalogues_pb2_grpc.add_CatalogueServiceServicer_to_server(FakeCatalogues(fake), server)
+        trainer_pb2_grpc.add_TrainerServiceServicer_to_server(FakeTrainer(fake), server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(FakeModels(fake), server)
+    if only in ("", "generator"):
+        generator_pb2_grpc.add_GeneratorServiceServicer_to_server(FakeGenerator(fake), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     return server, f"127.0.0.1:{port}"

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fake_services
 import grpc
 import pytest
 from command_results import Tunesmith
 from fake_services import FakeServices, not_found, status
+from google.longrunning import operations_pb2
 from google.rpc import code_pb2
 from grpc_health.v1 import health_pb2
 
+import tunesmith_proto
+from tunesmith.addresses import SERVICE_PORTS, read_servers
 from tunesmith.cli import main
-from tunesmith.cli.connection import _RETRIED, SERVICE_CONFIG
+from tunesmith.cli.connection import SERVICE_CONFIG
 from tunesmith.domain.errors import InvalidSettings
-from tunesmith_proto.captioner.v1 import captioner_pb2
-from tunesmith_proto.common.v1 import jobs_pb2
-from tunesmith_proto.generator.v1 import generator_pb2
-from tunesmith_proto.scraper.v1 import scraper_pb2, watches_pb2
-from tunesmith_proto.trainer.v1 import catalogues_pb2, models_pb2, pairs_pb2, policies_pb2, trainer_pb2
+from tunesmith_proto.scraper.v1 import scraper_pb2
+from tunesmith_proto.trainer.v1 import models_pb2
 
 
 def record_server(data: Path, address: str) -> None:
@@ -172,31 +176,105 @@ def test_a_call_that_must_not_be_repeated_is_sent_once(tunesmith: Tunesmith, fak
     assert len(fake.of(models_pb2.RollbackModelRequest)) == 1
 
 
-def test_retries_are_for_unavailable_only_and_name_rpcs_that_exist() -> None:
-    modules = (
-        captioner_pb2,
-        jobs_pb2,
-        generator_pb2,
-        scraper_pb2,
-        trainer_pb2,
-        models_pb2,
-        policies_pb2,
-        watches_pb2,
-        pairs_pb2,
-        catalogues_pb2,
-    )
-    existing = {
-        (service.full_name, method.name)
-        for module in modules
-        for service in module.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    }
-    ours = {(service, name) for service, names in _RETRIED.items() for name in names if "longrunning" not in service}
+NOT_FOLLOWED_BLINDLY = {
+    ("tunesmith_proto.common.v1.JobService", "WatchJob"),
+    ("google.longrunning.Operations", "WaitOperation"),
+    ("google.longrunning.Operations", "DeleteOperation"),
+}
+"""Calls without a policy: whoever watches or waits looks at once what has become of the server."""
 
-    assert ours <= existing
-    assert not {name for _, name in ours} & {"PromoteModel", "RollbackModel", "UploadSource", "WatchJob"}
-    for config in SERVICE_CONFIG["methodConfig"]:
-        assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]  # type: ignore[index]
+
+def test_the_shipped_policy_repeats_what_may_be_repeated_and_knows_every_rpc() -> None:
+    ours = [info.name for info in pkgutil.walk_packages(tunesmith_proto.__path__, "tunesmith_proto.")]
+    modules = [importlib.import_module(name) for name in ours if name.endswith("_pb2")]
+    services = [
+        service for module in (*modules, operations_pb2) for service in module.DESCRIPTOR.services_by_name.values()
+    ]
+    existing = {(service.full_name, method.name) for service in services for method in service.methods}
+    repeated, waiting = json.loads(SERVICE_CONFIG.read_text())["methodConfig"]
+    named = [[(name["service"], name["method"]) for name in part["name"]] for part in (repeated, waiting)]
+
+    assert {*named[0], *named[1], *NOT_FOLLOWED_BLINDLY} == existing
+    assert len({*named[0], *named[1]}) == len(named[0]) + len(named[1])
+    assert repeated["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert "retryPolicy" not in waiting
+    changing = {"PromoteModel", "RollbackModel", "UploadSource", "SetPolicy", "DeleteWatch"}
+    assert {method for _, method in named[1]} == changing
+
+
+@pytest.fixture
+def apart(fake: FakeServices) -> Iterator[Callable[..., str]]:
+    """Starts each service on a port of its own; gives the `--server` that names those asked for."""
+    servers = {service: fake_services.start(fake, only=service) for service in SERVICE_PORTS}
+
+    def named(*services: str) -> str:
+        return ",".join(f"{service}={servers[service][1]}" for service in services or SERVICE_PORTS)
+
+    yield named
+    for server, _ in servers.values():
+        server.stop(grace=0).wait()
+
+
+def test_services_that_run_alone_are_each_asked_at_their_own_address(
+    bare: Tunesmith, apart: Callable[..., str], fake: FakeServices, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = bare(f"--server={apart()}", f"--data={data}", "run", "micro_genre")
+    monkeypatch.setenv("TUNESMITH_SERVER", apart())
+    cancelled = bare("jobs", "cancel", "job-tune")
+
+    assert run.code == 0, run.err
+    assert cancelled.code == 0, cancelled.err
+    assert {where for kind, where in fake.answered_by if kind == "CancelJobRequest"} == {"trainer"}
+    assert {where for kind, where in fake.answered_by if kind == "GetOperationRequest"} == {"scraper", "trainer"}
+
+
+def test_the_service_that_does_not_answer_is_named_with_its_address(
+    bare: Tunesmith, apart: Callable[..., str], closed_port: str, data: Path, fake: FakeServices
+) -> None:
+    server = f"{apart('scraper', 'captioner', 'trainer')},generator={closed_port}"
+
+    run = bare(f"--server={server}", f"--data={data}", "run", "micro_genre")
+    datasets = bare(f"--server={server}", "datasets", "micro_genre")
+
+    assert run.code == 69
+    assert f"no generator answers at {closed_port}; start it with `python -m tunesmith_generator`" in run.err
+    assert fake.of(scraper_pb2.CollectRequest) == [], "nothing is begun that cannot be ended"
+    assert datasets.code == 0, "what needs other services only goes on"
+
+
+def test_a_service_without_an_address_is_named(bare: Tunesmith, apart: Callable[..., str]) -> None:
+    ended = bare(f"--server={apart('trainer')}", "captioners")
+
+    assert ended.code == 69
+    assert "--server names no address of the captioner; add captioner=HOST:PORT" in ended.err
+
+
+def test_jobs_are_read_from_whichever_service_answers(
+    bare: Tunesmith, apart: Callable[..., str], closed_port: str
+) -> None:
+    assert bare(f"--server=scraper={closed_port},{apart('trainer')}", "jobs").code == 0
+
+
+@pytest.mark.parametrize(
+    ("server", "targets"),
+    [
+        ("127.0.0.1:50400", dict.fromkeys(SERVICE_PORTS, "127.0.0.1:50400")),
+        ("studio.local", {service: f"studio.local:{port}" for service, port in SERVICE_PORTS.items()}),
+        ("[::1]", {service: f"[::1]:{port}" for service, port in SERVICE_PORTS.items()}),
+        ("trainer=ipv4:10.0.0.1:1,10.0.0.2:1,scraper=s:2", {"trainer": "ipv4:10.0.0.1:1,10.0.0.2:1", "scraper": "s:2"}),
+        ("dns:///generator:50404", dict.fromkeys(SERVICE_PORTS, "dns:///generator:50404")),
+    ],
+)
+def test_servers_are_named_in_three_ways(server: str, targets: dict[str, str]) -> None:
+    assert read_servers(server) == targets
+
+
+@pytest.mark.parametrize("server", ["", "a b", "trainer=host", "baker=host:1", "trainer=a:1,trainer=b:1", "http://x/y"])
+def test_an_address_of_another_form_is_wrong_usage(bare: Tunesmith, server: str) -> None:
+    with pytest.raises(ValueError, match=r"HOST:PORT|no service|twice"):
+        read_servers(server)
+    if server:
+        assert bare(f"--server={server}", "recipes").code == 2
 
 
 def test_a_call_that_takes_longer_than_the_timeout_ends_with_the_option_that_gives_it_longer(

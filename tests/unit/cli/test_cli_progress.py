@@ -14,7 +14,7 @@ from google.rpc import code_pb2
 from rich.console import Console
 from rich.progress import Progress
 
-from tunesmith.cli.connection import Connection, open_channel
+from tunesmith.cli.connection import Channels, Connection, address_at
 from tunesmith.cli.problems import JobFailed
 from tunesmith.cli.progress import MAX_RECONNECTS, Bars, Silent, display, follow, updates
 from tunesmith.cli.render import Output
@@ -25,8 +25,9 @@ AWAY = status(code_pb2.UNAVAILABLE, "away")
 
 @pytest.fixture
 def connection(address: str) -> Iterator[Connection]:
-    with open_channel(address) as channel:
-        yield Connection(channel, address=address, timeout_s=None)
+    channels = Channels(address_at(address, "test"))
+    yield Connection(channels, timeout_s=None)
+    channels.close()
 
 
 def test_a_broken_stream_is_opened_again_after_growing_pauses(connection: Connection, fake: FakeServices) -> None:

@@ -113,7 +113,7 @@ def test_captions_that_are_there_are_said_to_be_reused(tunesmith: Tunesmith, fak
 
 def test_an_interrupted_captioning_is_continued_under_its_request_id(tunesmith: Tunesmith, fake: FakeServices) -> None:
     fake.needs = "captions"
-    fake.failures["CaptionClips"] = [status(code_pb2.UNAVAILABLE, "store does not answer", "UNAVAILABLE")] * 4
+    fake.failures["CaptionClips"] = [status(code_pb2.UNAVAILABLE, "store does not answer", "UNAVAILABLE")] * 5
 
     first = tunesmith("run", "micro_genre", "--samples", "0")
     second = tunesmith("run", "micro_genre", "--samples", "0")
@@ -324,7 +324,7 @@ def test_a_run_that_loses_the_server_keeps_its_session_and_continues_with_the_sa
     tunesmith: Tunesmith, fake: FakeServices, data: Path
 ) -> None:
     lost = status(code_pb2.UNAVAILABLE, "store does not answer", "UNAVAILABLE")
-    fake.failures["BuildDataset"] = [lost] * 4
+    fake.failures["BuildDataset"] = [lost] * 5
 
     first = tunesmith("run", "micro_genre", "--samples", "0")
     kept = sessions(data)

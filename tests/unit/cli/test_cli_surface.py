@@ -188,7 +188,7 @@ def _parse(arguments: list[str], options: Globals) -> None:
         _, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
 
 
-@pytest.mark.parametrize("value", ["localhost", "http://a.example/x", ":port", "a b:1"])
+@pytest.mark.parametrize("value", ["local host", "http://a.example/x", ":port", "a b:1"])
 def test_a_server_that_is_no_address_is_a_usage_error(bare: Tunesmith, value: str) -> None:
     ended = bare("recipes", "--server", value)
 

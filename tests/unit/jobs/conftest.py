@@ -13,6 +13,7 @@ from doubles.recording_launcher import RecordingLauncher
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.sqlite_bus import SqliteBus
 from tunesmith.domain.events import Event
+from tunesmith.jobs.hosts import Hosts
 from tunesmith.jobs.reconciler import JobKind, Reconciler
 from tunesmith.jobs.state import JobStore
 
@@ -58,6 +59,7 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
             "curate": JobKind(("work",), slot="curate", max_parallel=2),
         },
         worker_env={},
+        hosts=Hosts(store, clock, host=launcher.scope, services=["trainer"]),
     )
     yield Workshop(store, bus, launcher, clock, jobs, reconciler)
     bus.close()

@@ -9,7 +9,7 @@ import pytest
 from tunesmith.domain import keys
 from tunesmith.domain.errors import InvalidInput, Unavailable
 from tunesmith.domain.jobs import Job
-from tunesmith.jobs.reconciler import MAX_ATTEMPTS, MAX_FAILURES, launch_name
+from tunesmith.jobs.reconciler import FORGET_MARKER_S, MAX_ATTEMPTS, MAX_FAILURES, launch_name
 from tunesmith.jobs.worker import EXIT_INTERRUPTED
 from tunesmith.ports.launcher import LaunchStatus
 
@@ -188,11 +188,14 @@ def test_a_corrupt_job_does_not_hold_up_the_others(workshop, caplog):
     assert [r.message for r in caplog.records if "bad" in r.message and r.levelname == "ERROR"].__len__() == 1
 
 
-def test_a_marker_without_a_job_goes_on_the_second_look(workshop):
+def test_a_marker_without_a_job_goes_after_a_while(workshop):
     workshop.store.put(keys.active_job("ghost"), json.dumps({}).encode())
 
     workshop.reconciler.tick()
+    workshop.clock.advance(FORGET_MARKER_S - 1)
+    workshop.reconciler.tick()
     assert list(workshop.jobs.active_ids()) == ["ghost"], "its submitter may be writing the job right now"
+    workshop.clock.advance(1)
     workshop.reconciler.tick()
 
     assert list(workshop.jobs.active_ids()) == []

@@ -8,6 +8,7 @@ import pytest
 
 from tunesmith.domain.errors import Interrupted, NoUsableRows
 from tunesmith.domain.jobs import Progress
+from tunesmith.jobs import worker
 from tunesmith.jobs.worker import EXIT_FENCED, EXIT_INTERRUPTED, Outcome, run_worker
 
 
@@ -46,6 +47,18 @@ def test_an_attempt_that_was_taken_over_meanwhile_writes_nothing(running):
 
     assert work_on(running, work) == EXIT_FENCED
     assert running.jobs.get("j1").result is None
+
+
+def test_an_attempt_that_was_taken_over_is_told_to_stop(running, monkeypatch):
+    monkeypatch.setattr(worker, "FENCE_INTERVAL_S", 0.01)
+
+    def work(context):
+        running.jobs.change("j1", lambda j: running.jobs.step(j, epoch=2, attempt=2))
+        assert context._stop.wait(30)
+        raise Interrupted("stopped between two steps")
+
+    assert work_on(running, work) == EXIT_INTERRUPTED
+    assert running.jobs.get("j1").epoch == 2
 
 
 def test_a_domain_error_is_the_jobs_failure(running):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 
 import grpc
 import pytest
@@ -12,8 +14,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from tunesmith.domain.errors import InvalidInput, InvalidSettings, Unavailable
+from tunesmith.domain.errors import InvalidInput, InvalidSettings, NotFound, Unavailable
 from tunesmith.domain.jobs import JobError
+from tunesmith.platform import Platform
+from tunesmith.rpc.hosting import host
+from tunesmith.settings import Settings
 from tunesmith_proto.captioner.v1 import captioner_pb2, captioner_pb2_grpc
 from tunesmith_proto.common.v1 import jobs_pb2, jobs_pb2_grpc
 
@@ -47,6 +52,16 @@ def details_of(error):
             if detail.Is(kind.DESCRIPTOR):
                 found[kind.__name__] = kind.FromString(detail.value)
     return found
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
 async def test_calls_are_answered_and_health_says_so(hosted):
@@ -155,6 +170,99 @@ async def test_a_port_in_use_is_named(hosted, tmp_path):
         with pytest.raises(Unavailable, match=f"{address}: the port is in use"):
             async with hosted(answer, listen=address):
                 pass
+
+
+async def test_until_store_and_bus_answer_it_is_not_serving_and_calls_may_come_again(hosted, monkeypatch, caplog):
+    looks, there = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def prepare(platform, topics):
+        loop.call_soon_threadsafe(looks.set)
+        if not there.is_set():
+            raise Unavailable("the broker kafka:9092 does not answer")
+
+    monkeypatch.setattr(Platform, "prepare", prepare)
+    port = free_port()
+
+    async def ask_meanwhile():
+        await looks.wait()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            refused = await error_of(channel)
+        there.set()
+        return health.status, refused.code(), details_of(refused)["ErrorInfo"].reason
+
+    asked = asyncio.create_task(ask_meanwhile())
+    async with hosted(answer, listen=f"127.0.0.1:{port}") as (channel, _, _, _):
+        assert (await call(channel)).captioners
+
+    expected = (health_pb2.HealthCheckResponse.NOT_SERVING, grpc.StatusCode.UNAVAILABLE, "STARTING")
+    assert await asked == expected
+    waits = [record.getMessage() for record in caplog.records if "not ready yet" in record.getMessage()]
+    assert waits == ["not ready yet; waiting up to 60 s: the broker kafka:9092 does not answer"]
+
+
+async def test_a_bus_that_stays_away_ends_the_start_with_what_is_missing(hosted, monkeypatch):
+    def prepare(platform, topics):
+        raise Unavailable("the broker kafka:9092 does not answer")
+
+    monkeypatch.setattr(Platform, "prepare", prepare)
+    with pytest.raises(Unavailable, match=r"gave up after .* \(TUNESMITH_START_TIMEOUT_S=0\): the broker kafka:9092"):
+        async with hosted(answer, start_timeout_s=0):
+            pass
+
+
+async def test_what_waiting_does_not_mend_ends_the_start_at_once(hosted, monkeypatch):
+    def prepare(platform, topics):
+        raise NotFound("topic tunesmith.trainer does not exist; run `tunesmith setup`")
+
+    monkeypatch.setattr(Platform, "prepare", prepare)
+    with pytest.raises(NotFound, match="tunesmith setup"):
+        async with hosted(answer, start_timeout_s=3600):
+            pass
+
+
+async def test_a_process_that_is_told_to_end_while_it_waits_does(hosted, monkeypatch):
+    stop_now = asyncio.get_running_loop().call_soon_threadsafe
+
+    def prepare(platform, topics):
+        stop_now(stop.set)
+        raise Unavailable("the broker does not answer")
+
+    monkeypatch.setattr(Platform, "prepare", prepare)
+    stop = asyncio.Event()
+    with contextlib.closing(Platform.open(Settings.read(listen="127.0.0.1:0"))) as platform:
+        await host([], platform, on_ready=pytest.fail, stop=stop)
+
+
+async def test_a_watch_ends_with_its_server_so_that_the_next_one_goes_on_with_it(hosted):
+    async with hosted(answer) as (channel, _, stop, platform):
+        platform.jobs.submit(job_id="j1", kind="tune", service="trainer", request={})
+        watch = jobs_pb2_grpc.JobServiceStub(channel).WatchJob(jobs_pb2.WatchJobRequest(job_id="j1"))
+        assert (await anext(aiter(watch))).job.id == "j1"
+        stop.set()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(aiter(watch))
+
+    assert (caught.value.code(), details_of(caught.value)["ErrorInfo"].reason) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "DRAINING",
+    )
+
+
+async def test_the_result_of_another_services_job_is_asked_for_there(hosted):
+    async with hosted(answer) as (channel, _, _, platform):
+        platform.jobs.submit(job_id="j1", kind="collect", service="scraper", request={})
+        platform.jobs.change("j1", lambda j: platform.jobs.step(j, phase="succeeded", result={"n": 1}))
+        operations = operations_pb2_grpc.OperationsStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await operations.GetOperation(operations_pb2.GetOperationRequest(name="operations/j1"))
+        listed = await operations.ListOperations(operations_pb2.ListOperationsRequest())
+        read = await jobs_pb2_grpc.JobServiceStub(channel).GetJob(jobs_pb2.GetJobRequest(job_id="j1"))
+
+    assert caught.value.details() == "operations/j1 is a collect job of the scraper; ask the scraper for it"
+    assert list(listed.operations) == []
+    assert read.job.result["n"] == 1
 
 
 @pytest.mark.parametrize(

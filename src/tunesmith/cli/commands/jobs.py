@@ -113,8 +113,9 @@ def cancel_job(options: Globals, job_id: str) -> None:
     """Ask a job to stop."""
     out = Output(json=options.json)
     with connect(options) as connection:
+        found: jobs_pb2.GetJobResponse = connection.call(connection.jobs.GetJob, jobs_pb2.GetJobRequest(job_id=job_id))
         reply: jobs_pb2.CancelJobResponse = connection.call(
-            connection.jobs.CancelJob, jobs_pb2.CancelJobRequest(job_id=job_id)
+            connection.jobs_of(found.job.service).CancelJob, jobs_pb2.CancelJobRequest(job_id=job_id)
         )
     phase = phase_name(reply.job)
     ended = phase in ("succeeded", "failed", "cancelled")

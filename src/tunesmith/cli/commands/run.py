@@ -160,6 +160,7 @@ def run(
 
 def _make(connection: Connection, out: Output, chain: Chain) -> Made:
     """Collect, add what the recipe needs, curate, tune, judge, and ask the champion."""
+    connection.require("scraper", "trainer", "generator")
     known = recipe_of(connection, chain.recipe)
     training, curation = sort_settings(
         chain.settings, training=list(known.training_defaults), curation=list(known.curation_defaults)
