@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
-from tunesmith.domain.errors import DataLoss, InvalidInput, TunesmithError, Unsupported
+from tunesmith.domain.errors import DataLoss, InvalidInput, NotFound, TunesmithError, Unsupported
 from tunesmith.domain.events import Event, EventType
 from tunesmith.domain.ids import canonical_json
 from tunesmith.ports.bus import DeadLetter, Message
@@ -19,6 +19,7 @@ MAX_EVENT_BYTES = 1_000_000
 _TYPES = frozenset(get_args(EventType))
 _REQUIRED = ("id", "type", "source", "specversion", "subject", "time")
 _MAX_ERROR_CHARS = 2000
+_ORIGIN = "origin_"
 
 Headers = Sequence[tuple[str, bytes | None]]
 """Header names and values as Kafka clients give them; a value may be null."""
@@ -26,11 +27,11 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 @dataclass(frozen=True, slots=True)
 class EncodedEvent:
-    """What goes over the wire."""
+    """What goes over the wire. Of an event neither key nor value is None."""
 
     headers: list[tuple[str, bytes]]
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
 
 
 def encode(event: Event) -> EncodedEvent:
@@ -58,7 +59,7 @@ def encode(event: Event) -> EncodedEvent:
         encoded = EncodedEvent([*message.headers.items()], event.subject.encode(), message.value)
     except (BaseCloudEventException, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"event {event.id!r} cannot be published: {error}", reason="INVALID_EVENT") from error
-    size_bytes = _size_bytes(encoded.headers, encoded.key, encoded.value)
+    size_bytes = _size_bytes(encoded.headers, encoded.key or b"", encoded.value or b"")
     if size_bytes > MAX_EVENT_BYTES:
         raise InvalidInput(
             f"event {event.id} has {size_bytes} bytes, the limit is {MAX_EVENT_BYTES}; "
@@ -132,22 +133,38 @@ def with_origin(headers: Headers, message: Message, *, group: str, error: str) -
         "attempt": message.attempt,
         "error": error[:_MAX_ERROR_CHARS],
     }
-    return [*headers, *((f"origin_{name}", str(value).encode(errors="replace")) for name, value in origin.items())]
+    return [*headers, *((f"{_ORIGIN}{name}", str(value).encode(errors="replace")) for name, value in origin.items())]
 
 
-def read_dead_letter(topic: str, headers: Headers, key: bytes | None, value: bytes | None) -> DeadLetter:
+def without_origin(headers: Headers) -> list[tuple[str, bytes | None]]:
+    """The headers that a dead letter's message came with."""
+    return [(name, value) for name, value in headers if not name.startswith(_ORIGIN)]
+
+
+def read_dead_letter(
+    topic: str, headers: Headers, key: bytes | None, value: bytes | None, *, position: int
+) -> DeadLetter:
     """The inverse of `with_origin`. One that somebody wrote without an origin says so, with partition and offset -1."""
     # The last ones count: a message may have been a dead letter before.
-    origin = {name: value for name, value in headers if name.startswith("origin_")}
-    event, decode_error = try_decode([(n, v) for n, v in headers if not n.startswith("origin_")], key, value)
+    origin = {name: value for name, value in headers if name.startswith(_ORIGIN)}
+    event, decode_error = try_decode(without_origin(headers), key, value)
     try:
-        texts = {name.removeprefix("origin_"): (value or b"").decode() for name, value in origin.items()}
+        texts = {name.removeprefix(_ORIGIN): (value or b"").decode() for name, value in origin.items()}
         partition, offset, attempt = int(texts["partition"]), int(texts["offset"]), int(texts["attempt"])
         topic, group, error = texts["topic"], texts["group"], texts["error"]
     except (KeyError, ValueError):
         partition, offset, attempt, group, error = -1, -1, 0, "", "its origin headers are missing or unreadable"
     message = Message(topic, partition, offset, key_text(key), event, attempt, decode_error)
-    return DeadLetter(topic, partition, offset, group, attempt, error, message)
+    return DeadLetter(topic, partition, offset, group, attempt, error, message, position)
+
+
+def no_dead_letters(topic: str, positions: Sequence[int]) -> NotFound:
+    """The error for positions at which no dead letter waits."""
+    shown = ", ".join(map(str, positions[:10]))
+    return NotFound(
+        f"no dead letter of {topic} waits at {shown}; `tunesmith dead-letters list {topic}` shows those that do",
+        metadata={"topic": topic, "positions": shown},
+    )
 
 
 def _attribute_headers(headers: Headers) -> dict[str, bytes]:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from tunesmith.adapters.cloud_events import EncodedEvent, dead_letter_topic, encode, read_dead_letter
+from tunesmith.adapters.cloud_events import (
+    EncodedEvent,
+    Headers,
+    dead_letter_topic,
+    encode,
+    no_dead_letters,
+    read_dead_letter,
+    without_origin,
+)
 from tunesmith.adapters.sqlite_log import SqliteLog, read_headers
 from tunesmith.adapters.sqlite_subscription import SqliteSubscription
 from tunesmith.domain.errors import InvalidInput, InvalidSettings
@@ -46,8 +54,9 @@ class SqliteBus:
         self._connection = self._log.connect()
         self._connection_lock = threading.Lock()
 
-    def ensure_topics(self, topics: Sequence[str]) -> None:
+    def ensure_topics(self, topics: Sequence[str]) -> Sequence[str]:
         """Create the topics that do not exist yet, each with its dead-letter topic of one partition."""
+        made: list[str] = []
         for topic in topics:
             if not _TOPIC.fullmatch(topic):
                 raise InvalidInput(f"topic {topic[:100]!r} is not valid: use 1 to 237 letters, digits, '.', '_' or '-'")
@@ -60,6 +69,9 @@ class SqliteBus:
                     self._connection.executemany(
                         "INSERT OR IGNORE INTO partitions (topic, partition) VALUES (?, ?)", rows
                     )
+                    known.add(topic)
+                    made += [topic, dead_letter_topic(topic)]
+        return made
 
     def publish(self, topic: str, events: Sequence[Event]) -> None:
         """Append all events or none; on return they are durable."""
@@ -82,12 +94,37 @@ class SqliteBus:
     def dead_letters(self, topic: str, *, limit: int = 100) -> Sequence[DeadLetter]:
         """The oldest `limit` dead letters of `topic`; NotFound when it does not exist."""
         with self._connection_lock, self._log.failures():
-            self._log.num_partitions(self._connection, dead_letter_topic(topic))
-            rows = self._connection.execute(
-                "SELECT headers, key, value FROM messages WHERE topic = ? ORDER BY partition, offset LIMIT ?",
-                (dead_letter_topic(topic), limit),
-            ).fetchall()
-        return [read_dead_letter(topic, read_headers(headers), key, value) for headers, key, value in rows]
+            rows = self._dead_letter_rows(topic, limit=limit)
+        return [read_dead_letter(topic, headers, key, value, position=n) for n, headers, key, value in rows]
+
+    def replay_dead_letters(
+        self, topic: str, *, positions: Collection[int] | None = None, limit: int = 100
+    ) -> Sequence[DeadLetter]:
+        """Move dead letters back to `topic`, in one transaction."""
+        with self._connection_lock, self._log.transaction(self._connection):
+            rows = self._dead_letter_rows(topic, limit=None if positions is not None else limit)
+            if positions is not None:
+                missing = sorted(set(positions) - {row[0] for row in rows})
+                if missing:
+                    raise no_dead_letters(topic, missing)
+                rows = [row for row in rows if row[0] in set(positions)][:limit]
+            for position, headers, key, value in rows:
+                self._log.append(self._connection, topic, without_origin(headers), key, value)
+                self._connection.execute(
+                    "DELETE FROM messages WHERE topic = ? AND offset = ?", (dead_letter_topic(topic), position)
+                )
+        self._log.announce()
+        return [read_dead_letter(topic, headers, key, value, position=n) for n, headers, key, value in rows]
+
+    def _dead_letter_rows(
+        self, topic: str, *, limit: int | None
+    ) -> list[tuple[int, Headers, bytes | None, bytes | None]]:
+        self._log.num_partitions(self._connection, dead_letter_topic(topic))
+        rows = self._connection.execute(
+            "SELECT offset, headers, key, value FROM messages WHERE topic = ? ORDER BY offset LIMIT ?",
+            (dead_letter_topic(topic), -1 if limit is None else limit),
+        )
+        return [(offset, read_headers(headers), key, value) for offset, headers, key, value in rows]
 
     def compact(self, *, max_age_s: float) -> int:
         """Delete messages older than `max_age_s` that every group has committed, and old dead letters; how many."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class Message:
     key: str
     event: Event | None
     attempt: int
-    """How often this subscription has been given the message, from 1."""
+    """How often this subscription has been given the message, from 1; a bus may go on counting over a restart."""
     decode_error: str = ""
 
 
@@ -34,6 +34,8 @@ class DeadLetter:
     attempt: int
     error: str
     message: Message
+    position: int
+    """Names the letter among those of its topic."""
 
 
 class Subscription(Protocol):
@@ -74,8 +76,11 @@ class Subscription(Protocol):
 class EventBus(Protocol):
     """Publishes events and opens subscriptions. Thread-safe."""
 
-    def ensure_topics(self, topics: Sequence[str]) -> None:
-        """Create the topics that do not exist yet, each with its dead-letter topic. Idempotent."""
+    def ensure_topics(self, topics: Sequence[str]) -> Sequence[str]:
+        """Create the topics that do not exist yet, each with its dead-letter topic; returns the names of the new ones.
+
+        Idempotent. NotFound when one is missing that may not be created from here.
+        """
         ...
 
     def publish(self, topic: str, events: Sequence[Event]) -> None:
@@ -91,7 +96,17 @@ class EventBus(Protocol):
         ...
 
     def dead_letters(self, topic: str, *, limit: int = 100) -> Sequence[DeadLetter]:
-        """The oldest `limit` dead letters of `topic`."""
+        """The oldest `limit` dead letters of `topic` that were not put back."""
+        ...
+
+    def replay_dead_letters(
+        self, topic: str, *, positions: Collection[int] | None = None, limit: int = 100
+    ) -> Sequence[DeadLetter]:
+        """Publish dead letters to `topic` again, each as it came; returns those, which are no dead letters any more.
+
+        Those at `positions` (NotFound when one does not wait there), else the oldest `limit`. Every group gets them;
+        who has handled the event drops the repeated id. When it raises, some may have been published.
+        """
         ...
 
     def close(self) -> None:

@@ -194,7 +194,7 @@ def test_a_dead_letter_of_a_dead_letter_tells_of_the_last_time() -> None:
     again = Message("t", 2, 9, EVENT.subject, EVENT, 1)
 
     headers = with_origin(with_origin(encoded.headers, once, group="a", error="x"), again, group="b", error="y" * 9999)
-    letter = read_dead_letter("t", headers, encoded.key, encoded.value)
+    letter = read_dead_letter("t", headers, encoded.key, encoded.value, position=7)
 
     assert (letter.partition, letter.offset, letter.group, letter.attempt) == (2, 9, "b", 1)
     assert letter.error == "y" * 2000
@@ -205,7 +205,7 @@ def test_a_dead_letter_of_a_dead_letter_tells_of_the_last_time() -> None:
 def test_a_dead_letter_without_an_origin_is_shown_all_the_same(origin: list[tuple[str, bytes | None]]) -> None:
     encoded = encode(EVENT)
 
-    letter = read_dead_letter("t", [*encoded.headers, *origin], encoded.key, encoded.value)
+    letter = read_dead_letter("t", [*encoded.headers, *origin], encoded.key, encoded.value, position=7)
 
     assert (letter.topic, letter.partition, letter.offset) == ("t", -1, -1)
     assert "origin" in letter.error
