@@ -48,7 +48,7 @@ class Platform:
         data.mkdir(parents=True, exist_ok=True)
         clock = SystemClock()
         store = _open_store(settings)
-        bus = SqliteBus(_local_path(settings.bus, "sqlite", "TUNESMITH_BUS", default=data / "bus.sqlite"), clock=clock)
+        bus = _open_bus(settings, clock)
         launcher = _open_launcher(settings)
         return Platform(settings, store, bus, launcher, clock, JobStore(store, clock))
 
@@ -193,6 +193,22 @@ def _open_launcher(settings: Settings) -> Launcher:
     from tunesmith.adapters.kubernetes_settings import KubernetesSettings
 
     return KubernetesLauncher(read_settings(KubernetesSettings))
+
+
+def _open_bus(settings: Settings, clock: Clock) -> EventBus:
+    if not settings.bus.startswith("kafka://"):
+        path = _local_path(settings.bus, "sqlite", "TUNESMITH_BUS", default=settings.data / "bus.sqlite")
+        return SqliteBus(path, clock=clock)
+    if find_spec("kafka") is None:
+        raise InvalidSettings(
+            "TUNESMITH_BUS needs the Kafka client: install tunesmith[kafka]",
+            reason="EXTRA_MISSING",
+            metadata={"setting": "TUNESMITH_BUS", "value": settings.bus},
+        )
+    from tunesmith.adapters.kafka_bus import KafkaBus
+    from tunesmith.adapters.kafka_settings import KafkaSettings
+
+    return KafkaBus.of(read_settings(KafkaSettings), settings.bus, allow_insecure=settings.allow_insecure, clock=clock)
 
 
 def _local_path(url: str, scheme: str, setting: str, *, default: Path) -> Path:

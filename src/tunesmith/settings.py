@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     s3_ca: Path | None = None
     """PEM file of the authorities that may sign an S3 store's certificate; the usual public ones by default."""
     bus: str = ""
-    """Where events go: `sqlite:///file`; empty for `bus.sqlite` in the data folder."""
+    """Where events go: `sqlite:///file`, or `kafka://host:port[,host:port]` (with TUNESMITH_KAFKA_*); empty for
+    `bus.sqlite` in the data folder."""
     launcher: Literal["subprocess", "kubernetes"] = "subprocess"
     """How long work is started: as a child process, or as a Kubernetes Job (TUNESMITH_KUBERNETES_*)."""
     llm: str = "embedded"

@@ -14,6 +14,7 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
         "pytest",
+        "tunesmith.adapters.kafka_subscription",
         "tunesmith.adapters.local_store",
         "tunesmith.adapters.sqlite_bus",
         "tunesmith.adapters.subprocess_launcher",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from uuid import uuid4
@@ -15,12 +14,9 @@ from tunesmith.adapters.kafka_bus import KafkaBus
 from tunesmith.adapters.kafka_connection import KafkaConnection
 from tunesmith.adapters.system_clock import SystemClock
 
-@pytest.fixture(scope="session")
-def kafka_broker():
-    return os.environ["TUNESMITH_TEST_KAFKA"]
 
 class TestKafkaBus(BusContract):
-    """A broker of its own version, sessions of seconds."""
+    """Sessions of seconds: the broker must allow them (group.min.session.timeout.ms)."""
 
     @pytest.fixture
     def opener(self, kafka_broker: str) -> Opener:

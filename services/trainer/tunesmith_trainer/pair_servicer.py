@@ -8,11 +8,11 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 
+from tunesmith.domain.addresses import is_loopback
 from tunesmith.domain.errors import InvalidInput, PermissionRefused
 from tunesmith.domain.ids import check_name
 from tunesmith.platform import Platform, check_language_model_url
 from tunesmith.rpc.convert import checked_request_id, to_timestamp
-from tunesmith.rpc.hosting import is_loopback
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith_proto.trainer.v1 import pairs_pb2, pairs_pb2_grpc
 from tunesmith_trainer.pair_writing import Written, plan_writing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kafka import KafkaProducer, errors
@@ -15,7 +16,7 @@ C = TypeVar("C")
 _ABORT_TIMEOUT_S = 2.0
 
 
-def open_client(kind: type[C], connection: KafkaConnection, **options: Any) -> C:
+def open_client(kind: Callable[..., C], connection: KafkaConnection, **options: Any) -> C:
     """A client that has reached a broker.
 
     Unavailable when none answers, InvalidSettings when the credentials are refused.

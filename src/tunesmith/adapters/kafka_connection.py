@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from tunesmith.domain.addresses import is_loopback
 from tunesmith.domain.errors import InvalidSettings
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -35,8 +36,11 @@ class KafkaConnection:
     password: str = field(default="", repr=False)
     bootstrap_timeout_s: float = 5.0
     """How long a new client tries to reach a broker."""
+    allow_insecure: bool = False
+    """Talk to brokers beyond this machine without TLS."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise InvalidSettings for what does not go together. A process that never connects need not know it all."""
         if self.uses_sasl and not (self.user and self.password):
             raise InvalidSettings(
                 f"TUNESMITH_KAFKA_SECURITY_PROTOCOL={self.security_protocol} needs TUNESMITH_KAFKA_USER and "
@@ -53,6 +57,13 @@ class KafkaConnection:
             raise InvalidSettings(
                 "TUNESMITH_KAFKA_CA, _CERT and _KEY need TUNESMITH_KAFKA_SECURITY_PROTOCOL=SSL or SASL_SSL, "
                 f"not {self.security_protocol}"
+            )
+        far = [server for server in self.servers if not is_loopback(server.rpartition(":")[0])]
+        if far and not self.uses_tls and not self.allow_insecure:
+            raise InvalidSettings(
+                f"TUNESMITH_BUS=kafka://{self.address} reaches beyond this machine without TLS: set "
+                "TUNESMITH_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, or TUNESMITH_ALLOW_INSECURE=true where a mesh "
+                "or a private network protects it"
             )
 
     @property
@@ -71,7 +82,8 @@ class KafkaConnection:
         return ",".join(self.servers)
 
     def client_options(self) -> dict[str, Any]:
-        """What every kafka-python client is made with. InvalidSettings when a certificate file cannot be used."""
+        """What every kafka-python client is made with. InvalidSettings when that cannot be told."""
+        self.check()
         options: dict[str, Any] = {
             "bootstrap_servers": list(self.servers),
             "client_id": "tunesmith",
@@ -108,13 +120,9 @@ class KafkaConnection:
             return str(error) or type(error).__name__
 
     def _ssl_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            if self.ca:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.minimum_version = ssl.TLSVersion.TLSv1_2
-                context.load_verify_locations(self.ca)
+            context = ssl.create_default_context(cafile=self.ca)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
             if self.cert:
                 context.load_cert_chain(self.cert, self.key)
         except OSError as error:  # ssl.SSLError is one

@@ -20,7 +20,11 @@ from tunesmith.domain.errors import (
     Unavailable,
 )
 
-_CREDENTIALS = (errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError, errors.IllegalSaslStateError)
+_CREDENTIALS = (
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+)
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 _CLOSED = (errors.IllegalStateError,)
 _CANNOT_WORK = (errors.InvalidTopicError, errors.InvalidPartitionsError, errors.InvalidReplicationFactorError)
@@ -58,7 +62,9 @@ def translated(error: errors.KafkaError, connection: KafkaConnection, doing: str
         return NotFound(f"{where} does not have the topic, while {doing}; run `tunesmith setup`", metadata=metadata)
     if isinstance(error, _TOO_LARGE):
         return InvalidInput(
-            f"{where} refused a message for its size while {doing}: {error}", reason="EVENT_TOO_LARGE", metadata=metadata
+            f"{where} refused a message for its size while {doing}: {error}",
+            reason="EVENT_TOO_LARGE",
+            metadata=metadata,
         )
     if isinstance(error, errors.KafkaStorageError):
         return ResourceExhausted(

@@ -1,4 +1,4 @@
-"""The producing side of the Kafka bus: an idempotent producer, every record's outcome awaited, rebuilt when it fails."""
+"""The producing side of the Kafka bus: an idempotent producer, every outcome awaited, made anew when it fails."""
 
 from __future__ import annotations
 

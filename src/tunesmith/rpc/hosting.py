@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined]  # missing in grpc-stubs
 from grpc_reflection.v1alpha import reflection
 
+from tunesmith.domain.addresses import is_loopback
 from tunesmith.domain.errors import InvalidSettings, Unavailable
 from tunesmith.jobs.hosts import Hosts
 from tunesmith.jobs.reconciler import Reconciler
@@ -210,14 +210,6 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
         return grpc.ssl_server_credentials([(settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())])
     except OSError as error:
         raise InvalidSettings(f"the TLS files cannot be read: {error}") from error
-
-
-def is_loopback(host_name: str) -> bool:
-    """Whether an address to listen on reaches this machine only."""
-    try:
-        return ipaddress.ip_address(host_name.strip("[]")).is_loopback
-    except ValueError:
-        return host_name == "localhost"
 
 
 def _stop_background(services: Sequence[Service], reconciler: Reconciler, platform: Platform) -> None:
