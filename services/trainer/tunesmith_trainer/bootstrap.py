@@ -121,10 +121,10 @@ def build(platform: Platform, board: JobBoard) -> Service:
         topics=TOPICS,
         kinds={
             "curate": JobKind(argv, slot="curate", max_parallel=settings.max_parallel_curations),
-            "tune": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
+            "tune": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings, shrinks=True),
             "judge": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
             "write": JobKind(argv, slot="write", max_parallel=settings.max_parallel_writings),
-            "sweep": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
+            "sweep": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings, shrinks=True),
             "publish": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
         },
         consumers=consumers(platform, board, policies, policy_loop.wake),

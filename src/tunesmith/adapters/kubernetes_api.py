@@ -81,6 +81,10 @@ class KubernetesApi:
         body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         self._json("DELETE", self._jobs(name), body=body)
 
+    def get_pod(self, name: str) -> Object:
+        """NotFound."""
+        return self._json("GET", self._core("pods", name))
+
     def delete_pod(self, name: str, *, grace_s: int) -> None:
         """SIGTERM, and SIGKILL after `grace_s`; NotFound."""
         self._json("DELETE", self._core("pods", name), body={"gracePeriodSeconds": grace_s})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -30,6 +31,7 @@ from tunesmith.domain.errors import (
     Conflict,
     FailedPrecondition,
     InvalidInput,
+    InvalidSettings,
     NotFound,
     TunesmithError,
     Unavailable,
@@ -78,7 +80,7 @@ class KubernetesLauncher:
         """Create the Job, once; one that exists is success. See the port for what is raised."""
         check_name(name, what="launch name")
         check_command(argv, env)
-        job = render_job(name, argv, env, self._settings)
+        job = render_job(name, argv, env, self._with_image())
         try:
             self._cache.remember(self._api.create_job(job))
         except AlreadyExists:
@@ -165,6 +167,19 @@ class KubernetesLauncher:
         """End the watches and release connections."""
         self._cache.close()
         self._api.close()
+
+    def _with_image(self) -> KubernetesSettings:
+        """The settings, with this pod's own image where they name none."""
+        if not self._settings.image:
+            pod = os.environ.get("HOSTNAME", "") if os.environ.get("KUBERNETES_SERVICE_HOST") else ""
+            if not pod:
+                raise InvalidSettings(
+                    "TUNESMITH_KUBERNETES_IMAGE is empty: outside of a cluster, name the image that jobs run from",
+                    metadata={"setting": "TUNESMITH_KUBERNETES_IMAGE"},
+                )
+            image = str(self._api.get_pod(pod)["spec"]["containers"][0]["image"])
+            self._settings = self._settings.model_copy(update={"image": image})
+        return self._settings
 
     def _find(self, name: str) -> Object | None:
         """The Job of a launch; None when there is none for certain."""

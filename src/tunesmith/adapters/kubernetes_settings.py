@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MODEL_KINDS = ("tune", "judge", "sweep")
+MODEL_KINDS = ("tune", "judge", "sweep", "publish")
 """Kinds of jobs that load a model: only their pods get GPUs."""
 
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
@@ -69,8 +69,8 @@ class KubernetesSettings(BaseSettings):
     """Context of the kubeconfig; empty for the current one."""
     instance: str = "tunesmith"
     """Label that tells the Jobs of two installations in one namespace apart."""
-    image: str = Field(default="", min_length=1, validate_default=True)
-    """Image of the jobs' pods; the one that the service itself runs from does."""
+    image: str = ""
+    """Image of the jobs' pods; empty: the one that the service itself runs from, inside a cluster."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secret: str = ""
     """Secret with the registry's credentials."""
@@ -88,7 +88,7 @@ class KubernetesSettings(BaseSettings):
     work: PodShape = PodShape()
     """Pods of jobs that load no model."""
     model: PodShape = PodShape(cpu="2", memory="6Gi")
-    """Pods of jobs that load a model: tune, judge and sweep."""
+    """Pods of jobs that load a model: tune, judge, sweep and publish."""
     kinds: dict[str, PodShape] = {}
     """Shapes of single kinds, in JSON by kind; they replace the two above."""
     start_timeout_s: float = Field(default=300, gt=0)

@@ -11,24 +11,19 @@ from datetime import timedelta
 
 from tunesmith.domain.errors import Conflict, DataLoss, InvalidInput, NotFound, TunesmithError
 from tunesmith.domain.events import JOB_FAILED
-from tunesmith.domain.jobs import Job, JobError
+from tunesmith.domain.jobs import Job, JobError, Progress
 from tunesmith.jobs.hosts import Hosts
+from tunesmith.jobs.losses import judged
+from tunesmith.jobs.refusals import Refusals
 from tunesmith.jobs.relay import publish_outbox
 from tunesmith.jobs.state import JobStore
 from tunesmith.jobs.ticking import Ticker
-from tunesmith.jobs.worker import EXIT_FENCED, EXIT_INTERRUPTED
 from tunesmith.ports.bus import EventBus
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.launcher import Launcher, LaunchStatus
 from tunesmith.telemetry import log_context
 
 log = logging.getLogger(__name__)
-
-MAX_FAILURES = 3
-"""Attempts that end by the work's own fault before the job fails."""
-
-MAX_ATTEMPTS = 50
-"""Launches of one job at most, losses (power cut, kill) included."""
 
 FULL_SCAN_S = 300.0
 """How often all jobs are scanned for lost markers, and launches for strays."""
@@ -52,6 +47,8 @@ class JobKind:
     """Kinds that share a slot share its limit."""
     max_parallel: int
     """Most jobs of the slot that are under way at once on one host."""
+    shrinks: bool = False
+    """An attempt after one that was killed for its memory needs less of it."""
     everywhere: bool = False
     """The limit holds for all hosts together."""
 
@@ -85,6 +82,9 @@ class Reconciler:
         self._ticker = Ticker("reconciler", self.tick, interval_s=interval_s)
         self._housekeeper = Ticker("housekeeping", self.keep_house, interval_s=FULL_SCAN_S)
         self._complained: set[str] = set()
+        self._refusals = Refusals(clock)
+        self._waiting: dict[str, str] = {}
+        """Why launched jobs have not begun, as their progress tells."""
         self._settled: set[str] = set()
         self._ghosts: dict[str, float] = {}
         """Markers without a job, and since when."""
@@ -240,6 +240,12 @@ class Reconciler:
                 self._move(job, "launching", phase="queued", host="")
                 return
         if job.phase == "launching":
+            if job.cancel_requested and not self._refusals.may_try(job):
+                self._launcher.stop(launch_name(job), grace_s=10.0)
+                self._end(job, "cancelled", JobError("CANCELLED", "CANCELLED", "cancelled before it started"))
+                return
+            if not self._refusals.may_try(job):
+                return
             log.info("launching attempt %s of %s job", job.attempt, job.kind)
             argv = [*kind.argv, job.id, str(job.epoch)]
             try:
@@ -247,6 +253,14 @@ class Reconciler:
             except InvalidInput as error:  # such a program can never start, so trying again is no use
                 self._end(job, "failed", JobError("INTERNAL", "WORKER_NOT_STARTABLE", error.message))
                 return
+            except TunesmithError as error:
+                given_up = self._refusals.given_up(job, error)
+                if given_up is None:
+                    self._tell_waiting(job, error.reason, error.message)
+                    raise
+                self._end(job, "failed", given_up)
+                return
+            self._refusals.done(job)
             job = self._move(job, "launching", phase="running")
         if job.phase == "running":
             self._supervise(job)
@@ -300,14 +314,17 @@ class Reconciler:
     def _cleaned_up(self, job: Job) -> bool:
         """Forget the launches of a job that succeeded; False while a worker is still on its way out.
 
-        Launches of other jobs stay, for their logs.
+        Launches of other jobs stay a while, for their logs.
         """
-        names = [launch_name(replace(job, attempt=attempt)) for attempt in range(1, job.attempt + 1)]
+        self._waiting.pop(job.id, None)
+        names = _launches(job)
         if any(self._launcher.status(name).state == "running" for name in names):
             return False
-        if job.phase == "succeeded":
-            for name in names:
+        for name in names:
+            if job.phase == "succeeded":
                 self._launcher.forget(name)
+            else:
+                self._launcher.retire(name)
         return True
 
     def _supervise(self, job: Job) -> None:
@@ -317,7 +334,11 @@ class Reconciler:
             if job.cancel_requested:
                 self._launcher.stop(name, grace_s=10.0)
                 self._end(job, "cancelled", JobError("CANCELLED", "CANCELLED", "cancelled while it was running"))
+            elif status.message:
+                self._tell_waiting(job, status.reason, status.message)
             return
+        if status.state == "stuck":
+            self._launcher.stop(name, grace_s=10.0)
         current = self._jobs.get(job.id)
         if current.phase != "running" or current.epoch != job.epoch:
             return  # it ended by its own hand between the two looks
@@ -325,25 +346,25 @@ class Reconciler:
 
     def _after_loss(self, job: Job, status: LaunchStatus, **changes: object) -> None:
         """The worker is gone and left no result: launch again, or give up."""
-        own_fault = status.state == "exited" and status.exit_code is not None and status.exit_code >= 0
-        if own_fault and status.exit_code in (EXIT_INTERRUPTED, EXIT_FENCED):
-            own_fault = False
-        failures = job.failures + own_fault
-        why = f"ended with exit code {status.exit_code}" if status.state == "exited" else "disappeared"
+        loss = judged(job, status, can_shrink=self._kinds[job.kind].shrinks)
+        noted = {"failures": loss.failures, "memory_kills": loss.memory_kills, "last_loss": loss.record}
         if job.cancel_requested:
             self._end(job, "cancelled", JobError("CANCELLED", "CANCELLED", "cancelled while it was running"))
-        elif failures >= MAX_FAILURES or job.attempt >= MAX_ATTEMPTS:
-            message = (
-                f"the worker {why} {failures} times in {job.attempt} attempts; its last words: "
-                f"{status.log_tail.strip()[-1000:] or '(none)'}"
-            )
-            self._end(job, "failed", JobError("INTERNAL", "WORKER_CRASHED", message), failures=failures)
+        elif loss.error is not None:
+            self._end(job, "failed", loss.error, **noted)
         else:
-            log.warning("worker of attempt %s %s; trying again", job.attempt, why)
-            delay_s = _back_off_s(failures)
+            log.warning("worker of attempt %s %s; trying again", job.attempt, loss.why)
+            delay_s = _back_off_s(loss.failures)
             later = rfc3339(self._clock.now() + timedelta(seconds=delay_s)) if delay_s else ""
-            self._move(job, job.phase, phase="queued", host="", failures=failures, not_before=later, **changes)
+            self._move(job, job.phase, phase="queued", host="", **noted, not_before=later, **changes)
             self.wake()
+
+    def _tell_waiting(self, job: Job, reason: str, message: str) -> None:
+        """Show callers why a launched job has not begun: as its progress, which nobody else writes yet."""
+        if self._waiting.get(job.id) != message:
+            self._waiting[job.id] = message
+            log.warning("attempt %s has not begun: %s", job.attempt, message)
+            self._jobs.write_progress(job.id, Progress("waiting", message=f"{reason}: {message}"[:1000]))
 
     def _move(self, job: Job, expected: str, **changes: object) -> Job:
         """One step of a job that is still in the phase and epoch this reconciler saw; Conflict otherwise."""
@@ -374,6 +395,12 @@ class Reconciler:
             **changes,
         )
         log.error("job ended as %s: %s", phase, error.message)
+        self._waiting.pop(job.id, None)
+        for name in _launches(job):
+            try:
+                self._launcher.retire(name)
+            except TunesmithError as refused:
+                log.warning("what is left of %s stays: %s", name, refused)
         publish_outbox(ended, jobs=self._jobs, bus=self._bus)
         self._jobs.settle(job.id)
 
@@ -390,6 +417,11 @@ def _turn(job: Job) -> tuple[int, str, str]:
 
 def _back_off_s(failures: int) -> float:
     return 2.0**failures if failures else 0.0
+
+
+def _launches(job: Job) -> list[str]:
+    """The launches of all attempts of a job."""
+    return [launch_name(replace(job, attempt=attempt)) for attempt in range(1, job.attempt + 1)]
 
 
 def launch_name(job: Job) -> str:

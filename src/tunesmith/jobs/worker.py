@@ -27,6 +27,9 @@ EXIT_INTERRUPTED = 75
 EXIT_FENCED = 76
 """Another attempt has taken over, or the job has ended; nothing was written."""
 
+EXIT_MISCONFIGURED = 78
+"""The worker's settings are wrong, so that another attempt would end the same (EX_CONFIG)."""
+
 PROGRESS_INTERVAL_S = 0.2
 
 FENCE_INTERVAL_S = 5.0

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from tunesmith.addresses import SERVICE_PORTS
-from tunesmith.domain.errors import TunesmithError, Unavailable
-from tunesmith.jobs.worker import Outcome, Work, WorkContext, run_worker
+from tunesmith.domain.errors import InvalidSettings, TunesmithError, Unavailable
+from tunesmith.jobs.worker import EXIT_MISCONFIGURED, Outcome, Work, WorkContext, run_worker
 from tunesmith.platform import Platform
 from tunesmith.recipes import check_code
 from tunesmith.rpc.data_folder import held
@@ -55,6 +55,8 @@ def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWor
     except TunesmithError as error:
         log.error("%s", error.message)
         print(f"tunesmith_{name}: {error.message}", file=sys.stderr)  # noqa: T201
+        if argv[:1] == ["work"] and isinstance(error, InvalidSettings):
+            return EXIT_MISCONFIGURED
         return EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_USAGE
 
 

@@ -129,7 +129,6 @@ def test_a_queue_of_kueue_gets_the_job_suspended():
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("IMAGE", "", "TUNESMITH_KUBERNETES_IMAGE"),
         ("ENV_FROM", "keys", "configmap/NAME or secret/NAME"),
         ("MODEL__MEMORY", "lots", "Kubernetes quantity"),
         ("MODEL__GPU", "-1", "greater than or equal to 0"),

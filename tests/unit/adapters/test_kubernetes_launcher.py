@@ -38,7 +38,7 @@ def opened(cluster: FakeCluster) -> Iterator[Open]:
     launchers = []
 
     def open_one(**given: object) -> KubernetesLauncher:
-        settings = KubernetesSettings(image="tunesmith:1", kubeconfig=str(cluster.kubeconfig), **given)
+        settings = KubernetesSettings(**{"image": "tunesmith:1", "kubeconfig": str(cluster.kubeconfig), **given})
         launchers.append(KubernetesLauncher(settings, log_interval_s=0.05))
         return launchers[-1]
 
@@ -297,6 +297,24 @@ def test_nothing_is_asked_of_the_cluster_before_the_first_launch(cluster, opened
     opened()
 
     assert cluster.requests == []
+
+
+def test_jobs_run_from_the_services_own_image_inside_a_cluster(cluster, opened, monkeypatch):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("HOSTNAME", "trainer-1")
+    own = {"metadata": {"name": "trainer-1", "uid": "1"}, "spec": {"containers": [{"image": "trainer:2"}]}}
+    cluster.write("pods", own, change="ADDED")
+
+    opened(image="").launch("job", ["work"], env={})
+
+    assert cluster.job("job")["spec"]["template"]["spec"]["containers"][0]["image"] == "trainer:2"
+
+
+def test_outside_of_a_cluster_an_image_must_be_named(opened, monkeypatch):
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    with pytest.raises(InvalidSettings, match="TUNESMITH_KUBERNETES_IMAGE"):
+        opened(image="").launch("job", ["work"], env={})
 
 
 def test_a_missing_kubeconfig_is_a_wrong_setting(tmp_path):

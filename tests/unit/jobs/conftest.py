@@ -54,7 +54,7 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
         launcher=launcher,
         clock=clock,
         kinds={
-            "tune": JobKind(("work",), slot="model", max_parallel=1),
+            "tune": JobKind(("work",), slot="model", max_parallel=1, shrinks=True),
             "judge": JobKind(("work",), slot="model", max_parallel=1),
             "curate": JobKind(("work",), slot="curate", max_parallel=2),
         },

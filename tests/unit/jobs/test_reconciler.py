@@ -9,7 +9,8 @@ import pytest
 from tunesmith.domain import keys
 from tunesmith.domain.errors import InvalidInput, Unavailable
 from tunesmith.domain.jobs import Job
-from tunesmith.jobs.reconciler import FORGET_MARKER_S, MAX_ATTEMPTS, MAX_FAILURES, launch_name
+from tunesmith.jobs.losses import MAX_ATTEMPTS, MAX_FAILURES
+from tunesmith.jobs.reconciler import FORGET_MARKER_S, launch_name
 from tunesmith.jobs.worker import EXIT_INTERRUPTED
 from tunesmith.ports.launcher import LaunchStatus
 
