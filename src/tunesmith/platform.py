@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from tunesmith.adapters.local_store import LocalStore
@@ -23,6 +23,9 @@ from tunesmith.ports.language_model import DescribedLanguageModel
 from tunesmith.ports.launcher import Launcher
 from tunesmith.ports.store import Store
 from tunesmith.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from tunesmith.adapters.minio_store import MinioStore
 
 _GRPC = re.compile(r"grpc://[^\s/@]+:\d{1,5}")
 
@@ -164,6 +167,11 @@ def _served_address(data: Path) -> str:
 def _open_store(settings: Settings) -> Store:
     if not settings.store.startswith("s3://"):
         return LocalStore(_local_path(settings.store, "file", "TUNESMITH_STORE", default=settings.data / "store"))
+    return open_minio(settings)
+
+
+def open_minio(settings: Settings) -> MinioStore:
+    """The S3 store that the settings name; InvalidSettings when it cannot be used or its client is missing."""
     # The embedded mode neither needs the S3 client nor waits for its import.
     try:
         from tunesmith.adapters.minio_store import MinioStore

@@ -12,8 +12,9 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import certifi
-from minio import Minio
+from minio import Minio, MinioAdmin
 from minio.credentials.credentials import Credentials
+from minio.credentials.providers import StaticProvider
 from minio.signer import sign_v4_s3
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 
@@ -139,22 +140,55 @@ class MinioConnection:
         )
 
     def put(self, bucket: str, key: str, data: bytes, headers: Mapping[str, str], *, retried: bool) -> BaseHTTPResponse:
-        """PUT an object with `headers`, all of them and the body signed, and return whatever was answered.
+        """PUT an object with `headers` and return whatever was answered.
 
         The SDK's own `put_object` sends no conditions: it would store `If-Match` as the object's metadata. A request
         that is not `retried` is sent once, and what went wrong on the way raises urllib3's HTTPError.
         """
+        typed = {"Content-Type": "application/octet-stream", **headers}
+        return self._request("PUT", f"{bucket}/{key}", data=data, headers=typed, retried=retried)
+
+    def uploads(self, bucket: str, *, key_marker: str, upload_id_marker: str) -> BaseHTTPResponse:
+        """A page of the uploads in parts that were begun and not ended, from the markers on."""
+        query = {"key-marker": key_marker, "max-uploads": "1000", "upload-id-marker": upload_id_marker, "uploads": ""}
+        return self._request("GET", bucket, query=query)
+
+    def abort_upload(self, bucket: str, key: str, upload_id: str) -> BaseHTTPResponse:
+        """Remove an upload's parts."""
+        return self._request("DELETE", f"{bucket}/{key}", query={"uploadId": upload_id})
+
+    def admin(self) -> MinioAdmin:
+        """A client of MinIO's own interface for users and policies, which other stores do not have."""
+        return MinioAdmin(
+            endpoint=self._url.netloc,
+            credentials=StaticProvider(self.access_key, self._credentials.secret_key),
+            region=self.address.region,
+            secure=self._url.scheme == "https",
+            http_client=self._http,
+        )
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        data: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        retried: bool = True,
+    ) -> BaseHTTPResponse:
+        """Send a request whose headers and body are all signed."""
         now = datetime.now(UTC)
         digest = hashlib.sha256(data).hexdigest()
-        url = self._url._replace(path="/" + quote(f"{bucket}/{key}", safe="/-_.~"))
+        asked = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted((query or {}).items()))
+        url = self._url._replace(path="/" + quote(path, safe="/-_.~"), query=asked)
         signed = sign_v4_s3(
-            method="PUT",
+            method=method,
             url=url,
             region=self.address.region,
             headers={
-                **headers,
+                **(headers or {}),
                 "Host": url.netloc,
-                "Content-Type": "application/octet-stream",
                 "x-amz-content-sha256": digest,
                 "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
             },
@@ -163,5 +197,5 @@ class MinioConnection:
             date=now,
         )
         return self._http.urlopen(
-            "PUT", url.geturl(), body=data, headers=signed, retries=_RETRIES if retried else False, redirect=False
+            method, url.geturl(), body=data, headers=signed, retries=_RETRIES if retried else False, redirect=False
         )

@@ -67,6 +67,18 @@ def translated(error: MinioException | HTTPError, address: MinioAddress, *, buck
     return _unavailable(address, f"does not answer ({_short(reason)})")
 
 
+def refusal_of(response: BaseHTTPResponse, address: MinioAddress, *, bucket: str, key: str) -> TunesmithError:
+    """The port's error for an answer to a request that the SDK did not send."""
+    try:
+        told = ElementTree.fromstring(response.data.decode())
+    except (ElementTree.ParseError, ValueError):
+        code = message = ""
+    else:
+        names = {child.tag.rpartition("}")[2]: child.text or "" for child in told}
+        code, message = names.get("Code", ""), names.get("Message", "")
+    return refusal(response, code, message, address, bucket=bucket, key=key)
+
+
 def refusal(
     response: BaseHTTPResponse, code: str, message: str, address: MinioAddress, *, bucket: str, key: str
 ) -> TunesmithError:

@@ -12,14 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
-from xml.etree import ElementTree
 
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
 
 from tunesmith.adapters.file_problems import writing_to
 from tunesmith.adapters.minio_connection import MinioAddress, MinioConnection
-from tunesmith.adapters.minio_errors import S3_FAILURES, listing_failures, not_found, refusal, s3_failures, translated
+from tunesmith.adapters.minio_errors import (
+    S3_FAILURES,
+    listing_failures,
+    not_found,
+    refusal_of,
+    s3_failures,
+    translated,
+)
 from tunesmith.adapters.minio_marks import Fate, Mark, Version
 from tunesmith.adapters.object_keys import check_key, check_prefix
 from tunesmith.domain.areas import area_of, areas_under
@@ -86,11 +92,17 @@ class MinioStore:
         """Write unconditionally and return the new version."""
         bucket = self._bucket(check_key(key))
         mark = Mark.first()
-        with s3_failures(self._address, bucket=bucket, key=key):
-            response = self.connection.put(bucket, key, data, mark.headers(), retried=True)
-        if response.status != 200:
-            raise self._refusal(response, key)
-        return str(Version(Version.of(response.headers).etag, mark))
+        for pause_s in _PAUSES_S:
+            _wait(pause_s)
+            with s3_failures(self._address, bucket=bucket, key=key):
+                response = self.connection.put(bucket, key, data, mark.headers(), retried=True)
+            if response.status == 200:
+                return str(Version(Version.of(response.headers).etag, mark))
+            problem = self._refusal(response, key)
+            # Others were repeated below. MinIO blames the body (400) when its disk fills up while it writes.
+            if not isinstance(problem, Unavailable) or response.status != 400:
+                break
+        raise problem
 
     def create(self, key: str, data: bytes) -> str:
         """Write if absent and return the version; AlreadyExists otherwise."""
@@ -284,15 +296,8 @@ class MinioStore:
         raise AssertionError("the last try returns or raises")
 
     def _refusal(self, response: BaseHTTPResponse, key: str) -> TunesmithError:
-        """What a request that the SDK did not send was answered, when it was not a success."""
-        try:
-            told = ElementTree.fromstring(response.data.decode())
-        except (ElementTree.ParseError, ValueError):
-            code = message = ""
-        else:
-            names = {child.tag.rpartition("}")[2]: child.text or "" for child in told}
-            code, message = names.get("Code", ""), names.get("Message", "")
-        return refusal(response, code, message, self._address, bucket=self._bucket(key), key=key)
+        """What a write was answered, when it was not a success."""
+        return refusal_of(response, self._address, bucket=self._bucket(key), key=key)
 
 
 def _wait(pause_s: float) -> None:

@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "datasets": ("listing", "List datasets, or show one."),
     "sweeps": ("sweep", "List the sweeps of RECIPE, or show one."),
     "runs": ("listing", "List runs, or show one."),
+    "setup": ("setup", "Make the buckets and users that the settings name."),
     "captioners": ("caption", "List the captioners that the server can run."),
 }
 """Module below `tunesmith.cli.commands` and one-line help by command: `--help` needs no import of the modules."""

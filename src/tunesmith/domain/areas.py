@@ -27,6 +27,7 @@ AREA_OF = {
     "publications": "trainer",
     "jobs": SHARED,
     "jobs-active": SHARED,
+    "hosts": SHARED,
     "probes": SHARED,
 }
 """Area by the first segment of a key."""

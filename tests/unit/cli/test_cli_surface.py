@@ -81,6 +81,7 @@ SURFACE = {
     "datasets [RECIPE] [DATASET]": ["--limit"],
     "runs [RECIPE] [RUN]": ["--limit"],
     "captioners": [],
+    "setup": ["--store-users"],
 }
 
 
