@@ -23,6 +23,9 @@ EXIT_MISCONFIGURED = 78
 MAX_JOB_NAME = 58
 """Of 63: a pod of an indexed Job is called by the Job's name, a dash and its index."""
 
+UNREAD_TTL_S = 30 * 86_400
+"""How long an ended Job is kept whose outcome nobody has read; once it was, `forget` or `retire` see to it."""
+
 RENDEZVOUS_PORT = 29500
 
 _DATA, _TMP = "/data", "/tmp"  # paths in the pod
@@ -55,6 +58,7 @@ def render_job(
         "backoffLimit": 0,
         "activeDeadlineSeconds": shape.deadline_s,
         "podReplacementPolicy": "Failed",
+        "ttlSecondsAfterFinished": UNREAD_TTL_S,
         "podFailurePolicy": {
             "rules": [
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -110,7 +114,8 @@ def _pod(
     if shape.shm:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shape.shm}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
-    limits = {"cpu": shape.cpu, "memory": shape.memory} | ({shape.gpu_resource: str(shape.gpu)} if shape.gpu else {})
+    limits = {"cpu": shape.cpu_limit or shape.cpu, "memory": shape.memory}
+    limits |= {shape.gpu_resource: str(shape.gpu)} if shape.gpu else {}
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "serviceAccountName": settings.service_account,
@@ -132,7 +137,7 @@ def _pod(
                 "command": [_literal(word) for word in _command(name, argv, shape, settings)],
                 "env": _env(env),
                 "envFrom": _env_from(settings),
-                "resources": {"requests": dict(limits), "limits": limits},
+                "resources": {"requests": {**limits, "cpu": shape.cpu}, "limits": limits},
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "capabilities": {"drop": ["ALL"]},

@@ -21,7 +21,9 @@ class PodShape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpu: str = "1"
-    """CPUs, as Kubernetes writes quantities; asked for and the limit."""
+    """CPUs that are set aside, as Kubernetes writes quantities."""
+    cpu_limit: str = ""
+    """Most CPUs, where others leave some free; empty: as many as are set aside."""
     memory: str = "2Gi"
     """Memory; asked for and the limit. A process that wants more is killed."""
     gpu: int = Field(default=0, ge=0, le=64)
@@ -46,7 +48,7 @@ class PodShape(BaseModel):
     processes: int = Field(default=1, ge=1, le=64)
     """Processes a pod; one for each GPU."""
 
-    @field_validator("cpu", "memory", "disk", "shm")
+    @field_validator("cpu", "cpu_limit", "memory", "disk", "shm")
     @classmethod
     def _quantity(cls, value: str) -> str:
         if value and not _QUANTITY.fullmatch(value):

@@ -1,0 +1,188 @@
+"""Every object of every overlay: the schemas of Kubernetes, kube-linter, and what the issue of rights demands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_tools as tools
+import pytest
+import yaml
+
+from fixtures_real_parts import left_out
+from k8s.schemas import VERSIONS, check
+from tunesmith.adapters.kubernetes_job import render_job
+from tunesmith.adapters.kubernetes_settings import KubernetesSettings
+from tunesmith.settings import Settings, read_settings
+
+K8S = Path(__file__).parents[2] / "k8s"
+OVERLAYS = sorted(path.parent.name for path in (K8S / "overlays").glob("*/kustomization.yaml"))
+SERVICES = ["captioner", "generator", "scraper", "trainer"]
+
+_rendered: dict[str, str] = {}
+
+Object = dict[str, Any]
+
+
+def rendered(overlay: str) -> str:
+    """An overlay as `kubectl apply -k` would send it."""
+    if overlay not in _rendered:
+        try:
+            command = tools.render_command()
+        except tools.ToolMissing as missing:
+            left_out(str(missing))
+        done = subprocess.run([*command, str(K8S / "overlays" / overlay)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        _rendered[overlay] = done.stdout
+    return _rendered[overlay]
+
+
+def objects(overlay: str) -> list[Object]:
+    return list(yaml.safe_load_all(rendered(overlay)))
+
+
+def of_kind(overlay: str, kind: str) -> dict[str, Object]:
+    return {item["metadata"]["name"]: item for item in objects(overlay) if item["kind"] == kind}
+
+
+def pods(overlay: str) -> Iterator[tuple[str, Object]]:
+    for item in objects(overlay):
+        if item["kind"] in ("Deployment", "StatefulSet", "Job"):
+            yield item["metadata"]["name"], item["spec"]["template"]["spec"]
+
+
+def job_of(overlay: str, kind: str) -> Object:
+    """The Job that a service would launch with the overlay's settings."""
+    data = of_kind(overlay, "ConfigMap")["tunesmith"]["data"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in data.items():
+            patch.setenv(name, value)
+        settings = read_settings(KubernetesSettings, image="tunesmith-trainer:0.1.0")
+        env = Settings.read().worker_env()
+    return render_job(f"{kind}-job-1", ["python", "-m", "tunesmith_trainer", "work", "job", "1"], env, settings)
+
+
+def test_there_are_overlays():
+    assert OVERLAYS == ["gpu", "local"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_all_objects_fit_the_schemas(overlay, version):
+    for item in [*objects(overlay), job_of(overlay, "tune"), job_of(overlay, "collect")]:
+        check(item, version)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kube_linter_has_nothing_to_say(overlay, tmp_path):
+    job = job_of(overlay, "tune")
+    job["metadata"]["namespace"] = "tunesmith"
+    (tmp_path / "all.yaml").write_text(f"{rendered(overlay)}---\n{yaml.safe_dump(job)}")
+    try:
+        linter = tools.kube_linter()
+    except tools.ToolMissing as missing:
+        pytest.skip(str(missing))
+
+    done = subprocess.run(
+        [linter, "lint", "--format", "json", str(tmp_path / "all.yaml")], capture_output=True, text=True, check=False
+    )
+
+    found = json.loads(done.stdout)
+    assert [f"{r['Check']}: {r['Diagnostic']['Message']}" for r in found["Reports"] or []] == []
+    assert done.returncode == 0, done.stderr
+    assert found["Summary"]["ChecksStatus"] == "Passed"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_keeps_the_restricted_rules_and_has_its_own_account(overlay):
+    accounts = of_kind(overlay, "ServiceAccount")
+    namespace = of_kind(overlay, "Namespace")["tunesmith"]
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for name, pod in pods(overlay):
+        assert pod["serviceAccountName"] == name
+        assert name in accounts
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys() & container["resources"][
+                "limits"
+            ].keys()
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert all("emptyDir" in volume or "configMap" in volume for volume in volumes.values()), name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_only_those_who_launch_jobs_have_rights_and_only_those(overlay):
+    [binding] = of_kind(overlay, "RoleBinding").values()
+    [role] = of_kind(overlay, "Role").values()
+
+    assert {subject["name"] for subject in binding["subjects"]} == {"scraper", "captioner", "trainer"}
+    assert [(rule["resources"], sorted(rule["verbs"])) for rule in role["rules"]] == [
+        (["jobs"], ["create", "delete", "get", "list", "patch", "watch"]),
+        (["pods"], ["delete", "get", "list", "watch"]),
+        (["pods/log"], ["get"]),
+        (["events"], ["list"]),
+    ]
+    assert not of_kind(overlay, "ClusterRole")
+    assert not of_kind(overlay, "ClusterRoleBinding")
+    tokens = {name for name, pod in pods(overlay) if pod["automountServiceAccountToken"]}
+    assert tokens == {"scraper", "captioner", "trainer"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_services_can_be_balanced_probed_drained_and_replaced(overlay):
+    services, budgets = of_kind(overlay, "Service"), of_kind(overlay, "PodDisruptionBudget")
+    deployments = of_kind(overlay, "Deployment")
+    for name in SERVICES:
+        spec = deployments[name]["spec"]
+        [container] = spec["template"]["spec"]["containers"]
+        port = container["ports"][0]["containerPort"]
+        assert services[name]["spec"]["clusterIP"] == "None", "clients must see every pod"
+        assert services[name]["spec"]["ports"][0]["port"] == port
+        assert all(container[f"{probe}Probe"]["grpc"]["port"] == port for probe in ("startup", "readiness", "liveness"))
+        assert spec["replicas"] == 2
+        assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+        assert budgets[name]["spec"]["selector"] == spec["selector"]
+        pause_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > pause_s + 2 * Settings().drain_s
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nobody_may_talk_but_to_those_that_are_named(overlay):
+    policies = of_kind(overlay, "NetworkPolicy")
+
+    deny = policies["deny-all"]["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    # A rule without `from` would let everyone in.
+    assert all(rule.get("from") for policy in policies.values() for rule in policy["spec"].get("ingress", []))
+
+
+def test_only_model_jobs_of_the_gpu_overlay_get_a_gpu():
+    def gpus(overlay: str, kind: str) -> str | None:
+        pod = job_of(overlay, kind)["spec"]["template"]["spec"]
+        return pod["containers"][0]["resources"]["limits"].get("nvidia.com/gpu")
+
+    assert [gpus("gpu", kind) for kind in ("tune", "judge", "sweep", "collect", "curate")] == ["1"] * 3 + [None] * 2
+    assert gpus("local", "tune") is None
+    assert (
+        of_kind("gpu", "Deployment")["tgi"]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"][
+            "nvidia.com/gpu"
+        ]
+        == "1"
+    )
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_credential_stands_in_a_pod_or_a_configmap(overlay):
+    keys = of_kind(overlay, "Secret").get("tunesmith-keys", {}).get("data", {})
+    plain = json.dumps([item for item in objects(overlay) if item["kind"] != "Secret"])
+
+    assert not any(
+        "KEY" in name or "PASSWORD" in name for item in of_kind(overlay, "ConfigMap").values() for name in item["data"]
+    )
+    for name in keys:
+        assert f'"name": "{name}", "value":' not in plain
