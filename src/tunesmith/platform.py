@@ -51,7 +51,7 @@ class Platform:
         data.mkdir(parents=True, exist_ok=True)
         clock = SystemClock()
         store = _open_store(settings)
-        bus = _open_bus(settings, clock)
+        bus = open_bus(settings, clock)
         launcher = _open_launcher(settings)
         return Platform(settings, store, bus, launcher, clock, JobStore(store, clock))
 
@@ -203,7 +203,8 @@ def _open_launcher(settings: Settings) -> Launcher:
     return KubernetesLauncher(read_settings(KubernetesSettings))
 
 
-def _open_bus(settings: Settings, clock: Clock) -> EventBus:
+def open_bus(settings: Settings, clock: Clock, *, creates: bool = False) -> EventBus:
+    """The bus; with `creates` it makes topics whatever TUNESMITH_KAFKA_CREATE_TOPICS says."""
     if not settings.bus.startswith("kafka://"):
         path = _local_path(settings.bus, "sqlite", "TUNESMITH_BUS", default=settings.data / "bus.sqlite")
         return SqliteBus(path, clock=clock)
@@ -216,7 +217,8 @@ def _open_bus(settings: Settings, clock: Clock) -> EventBus:
     from tunesmith.adapters.kafka_bus import KafkaBus
     from tunesmith.adapters.kafka_settings import KafkaSettings
 
-    return KafkaBus.of(read_settings(KafkaSettings), settings.bus, allow_insecure=settings.allow_insecure, clock=clock)
+    kafka = read_settings(KafkaSettings, **({"create_topics": True} if creates else {}))
+    return KafkaBus.of(kafka, settings.bus, allow_insecure=settings.allow_insecure, clock=clock)
 
 
 def _local_path(url: str, scheme: str, setting: str, *, default: Path) -> Path:

@@ -374,6 +374,50 @@ class BusContract:
         assert bus.dead_letters(topic, limit=1) == [one]
         assert numbers(receive(subscribe("group"), 1)) == [2]
 
+    def test_replayed_dead_letters_come_again_as_they_were_and_only_once(
+        self, bus: EventBus, topic: str, subscribe: Subscribe, append_bytes: AppendBytes
+    ) -> None:
+        bus.publish(topic, events(0, 3, subject="s"))
+        append_bytes([("ce_id", b"\xff")], b"s", b"poison")
+        subscription = subscribe("group")
+        messages = receive(subscription, 4)
+        for message in messages:
+            subscription.dead_letter(message, error="too early")
+        letters = bus.dead_letters(topic)
+
+        one = bus.replay_dead_letters(topic, positions=[letters[1].position])
+        rest = bus.replay_dead_letters(topic)
+
+        assert [letter.message for letter in (*one, *rest)] == [messages[n] for n in (1, 0, 2, 3)]
+        assert bus.dead_letters(topic) == []
+        assert bus.replay_dead_letters(topic) == []
+        again = receive(subscription, 4)
+        assert [(m.event, m.key, m.decode_error) for m in again] == [
+            (messages[n].event, messages[n].key, messages[n].decode_error) for n in (1, 0, 2, 3)
+        ]
+        receive_nothing(subscription)
+        subscription.dead_letter(again[0], error="still")
+        assert [(m.error, m.message.event) for m in bus.dead_letters(topic)] == [("still", messages[1].event)]
+
+    def test_a_dead_letter_that_does_not_wait_cannot_be_replayed(
+        self, bus: EventBus, topic: str, subscribe: Subscribe
+    ) -> None:
+        bus.publish(topic, [event(0)])
+        subscription = subscribe("group")
+        subscription.dead_letter(receive(subscription, 1)[0], error="no")
+        (letter,) = bus.dead_letters(topic)
+
+        with pytest.raises(NotFound, match="77"):
+            bus.replay_dead_letters(topic, positions=[letter.position, 77])
+        assert bus.dead_letters(topic) == [letter]
+        bus.replay_dead_letters(topic, positions=[letter.position])
+        with pytest.raises(NotFound, match=str(letter.position)):
+            bus.replay_dead_letters(topic, positions=[letter.position])
+
+    def test_ensuring_topics_tells_what_is_new(self, bus: EventBus, topic: str) -> None:
+        assert sorted(bus.ensure_topics([topic, f"{topic}-x"])) == [f"{topic}-x", f"{topic}-x.dead-letter"]
+        assert list(bus.ensure_topics([topic, f"{topic}-x"])) == []
+
     @pytest.mark.parametrize(
         ("headers", "key", "value"),
         [

@@ -21,6 +21,10 @@ def open_client(kind: Callable[..., C], connection: KafkaConnection, **options: 
 
     Unavailable when none answers, InvalidSettings when the credentials are refused.
     """
+    options |= connection.client_options()
+    # kafka-python would try for the whole time-out, and leave a socket behind for every attempt.
+    if why := connection.knock():
+        raise unreachable(connection, why)
     opened: list[Any] = []
 
     def network(**configs: Any) -> Any:
@@ -29,12 +33,12 @@ def open_client(kind: Callable[..., C], connection: KafkaConnection, **options: 
 
     try:
         # Its constructor starts a thread, which would live on when the constructor fails.
-        return kind(**connection.client_options(), **options, kafka_client=network)
+        return kind(**options, kafka_client=network)
     except errors.KafkaError as error:
         for client in opened:
             client.close()
         if isinstance(error, errors.KafkaTimeoutError):
-            raise unreachable(connection) from error
+            raise unreachable(connection, connection.diagnosis()) from error
         raise translated(error, connection, "connecting") from error
 
 

@@ -16,7 +16,7 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 DEFAULT_PORT = 9092
-_PROBE_TIMEOUT_S = 1.0
+_PROBE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +103,31 @@ class KafkaConnection:
             }
         return options
 
-    def diagnosis(self) -> str:
-        """Why no server can be talked to, found by knocking at each: takes up to a second each."""
-        return "; ".join(f"{server}: {self._knock(server)}" for server in self.servers)
+    def knock(self) -> str:
+        """Empty when some server accepts connections, else why none does; takes up to two seconds for each."""
+        reasons = []
+        for server in self.servers:
+            try:
+                _connected(server).close()
+            except OSError as error:
+                reasons.append(f"{server}: {error or type(error).__name__}")
+            else:
+                return ""
+        return "; ".join(reasons)
 
-    def _knock(self, server: str) -> str:
-        host, _, port = server.rpartition(":")
-        host = host.strip("[]")
+    def diagnosis(self) -> str:
+        """Why servers that accept connections cannot be talked to, found by trying each."""
+        return "; ".join(f"{server}: {self._greet(server)}" for server in self.servers)
+
+    def _greet(self, server: str) -> str:
         try:
-            with socket.create_connection((host, int(port)), timeout=_PROBE_TIMEOUT_S) as plain:
+            with _connected(server) as plain:
                 if not self.uses_tls:
-                    return "it is connected to, but does not answer as Kafka without TLS would"
+                    return "it accepts connections, but does not answer as Kafka without TLS would"
+                host = server.rpartition(":")[0].strip("[]")
                 with self._ssl_context().wrap_socket(plain, server_hostname=host):
-                    return "it is connected to, but does not answer as Kafka would"
-        except (OSError, ValueError) as error:
+                    return "it accepts connections, but does not answer as Kafka with TLS would"
+        except OSError as error:
             return str(error) or type(error).__name__
 
     def _ssl_context(self) -> ssl.SSLContext:
@@ -154,6 +165,11 @@ def servers_of(url: str) -> tuple[str, ...]:
             raise wrong
         servers.append(f"[{host}]:{port or DEFAULT_PORT}" if ":" in host else f"{host}:{port or DEFAULT_PORT}")
     return tuple(servers)
+
+
+def _connected(server: str) -> socket.socket:
+    host, _, port = server.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_TIMEOUT_S)
 
 
 def _without_user(url: str) -> str:

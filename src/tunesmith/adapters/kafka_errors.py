@@ -85,11 +85,11 @@ def translated(error: errors.KafkaError, connection: KafkaConnection, doing: str
     )
 
 
-def unreachable(connection: KafkaConnection) -> Unavailable:
+def unreachable(connection: KafkaConnection, why: str) -> Unavailable:
     """No broker answered a new client."""
     return Unavailable(
-        f"no Kafka broker answers within {connection.bootstrap_timeout_s:g} s ({connection.diagnosis()}); start it, or "
-        f"correct TUNESMITH_BUS=kafka://{connection.address} and TUNESMITH_KAFKA_SECURITY_PROTOCOL="
+        f"no Kafka broker answers ({why}); start it, or correct "
+        f"TUNESMITH_BUS=kafka://{connection.address} and TUNESMITH_KAFKA_SECURITY_PROTOCOL="
         f"{connection.security_protocol}",
         reason="KAFKA_UNREACHABLE",
         metadata={"servers": connection.address},

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "watch": ("watch", "Collect SOURCE for RECIPE again whenever it has changed."),
     "watches": ("watch", "List the watched sources (of RECIPE)."),
     "unwatch": ("watch", "Watch a source no longer; what was collected stays."),
+    "dead-letters": ("dead_letters", "List and replay the events that a service gave up."),
     "jobs": ("jobs", "List, show, watch and cancel jobs."),
     "models": ("listing", "List the model versions of RECIPE and their verdicts."),
     "recipes": ("listing", "List the recipes."),
@@ -48,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "datasets": ("listing", "List datasets, or show one."),
     "sweeps": ("sweep", "List the sweeps of RECIPE, or show one."),
     "runs": ("listing", "List runs, or show one."),
-    "setup": ("setup", "Make the buckets and users that the settings name."),
+    "setup": ("setup", "Make the topics, buckets and users that the settings name."),
     "captioners": ("caption", "List the captioners that the server can run."),
 }
 """Module below `tunesmith.cli.commands` and one-line help by command: `--help` needs no import of the modules."""
@@ -67,7 +68,7 @@ class LazyGroup(SuggestingGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"tunesmith.cli.commands.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

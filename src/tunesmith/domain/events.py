@@ -63,3 +63,7 @@ class Event:
 def topic_of(service: str) -> str:
     """The topic that a service publishes to; consumers tell events apart by type."""
     return f"tunesmith.{service}"
+
+
+TOPICS = tuple(topic_of(service) for service in ("scraper", "captioner", "trainer"))
+"""The topics of all services: each that has jobs publishes how they end."""
