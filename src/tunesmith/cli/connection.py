@@ -55,7 +55,8 @@ SERVER_FILE = "server.json"
 SERVICE_CONFIG = Path(tunesmith.__file__).with_name("service_config.json")
 """What any client does about servers that restart (gRPC's service config): which calls are sent again, that calls wait
 for a server, and that several addresses are used in turn. Calls that start jobs may be sent again because they carry a
-request id, or join the job of an equal request."""
+request id, or join the job of an equal request. CANCELLED is what a server that ends answers to a call which reached it
+at that very instant, or was not done in time; a client's own cancelling is never repeated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ def test_the_shipped_policy_repeats_what_may_be_repeated_and_knows_every_rpc() -
 
     assert {*named[0], *named[1], *NOT_FOLLOWED_BLINDLY} == existing
     assert len({*named[0], *named[1]}) == len(named[0]) + len(named[1])
-    assert repeated["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert repeated["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
     assert "retryPolicy" not in waiting
     changing = {"PromoteModel", "RollbackModel", "UploadSource", "SetPolicy", "DeleteWatch"}
     assert {method for _, method in named[1]} == changing
