@@ -8,4 +8,4 @@ import signal
 # background leaves SIGINT ignored, and then no child would ever notice.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["fixtures_real_parts"]
+pytest_plugins = ["fixtures_real_parts", "fixtures_places"]

@@ -14,11 +14,12 @@ import numpy as np
 from _synthetic_music import click_track
 
 from doubles.fake_clock import FakeClock
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith.domain import keys
 from tunesmith.domain.ids import canonical_json
 from tunesmith.domain.jobs import Progress
 from tunesmith.domain.records import Collection, Licence, Provenance, Record
+from tunesmith.ports.store import Store
 from tunesmith_captioner.decode.limits import DecodeLimits
 from tunesmith_captioner.handlers import CaptionedCollection, CaptionRequest, caption, plan_captions
 
@@ -88,7 +89,8 @@ class Workshop:
     """A store with a collection of media, and the captioner over it."""
 
     folder: Path
-    store: LocalStore = field(init=False)
+    place: Place
+    store: Store = field(init=False)
     clock: FakeClock = field(default_factory=FakeClock)
     progress: list[Progress] = field(default_factory=list)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -96,7 +98,7 @@ class Workshop:
     batch_size: int = 2
 
     def __post_init__(self) -> None:
-        self.store = LocalStore(self.folder / "store")
+        self.store = self.place.store(self.folder)
         self.scratch = self.folder / "scratch"
         self.scratch.mkdir(parents=True)
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from captioner_media import BLUE, RED, Workshop, clicks, shots, write_media
 
+from fixtures_places import Place
+
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
+def workshop(place: Place, tmp_path: Path) -> Workshop:
     """A store without media."""
-    return Workshop(tmp_path / "workshop")
+    return Workshop(tmp_path / "workshop", place)
 
 
 @pytest.fixture(scope="session")

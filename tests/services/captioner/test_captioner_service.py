@@ -13,8 +13,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import json_format
 
 from contract.deadline import eventually
-from tunesmith.adapters.local_store import LocalStore
-from tunesmith.adapters.sqlite_bus import SqliteBus
+from fixtures_places import Place, variables
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.domain.events import CLIPS_CAPTIONED, RECORDS_COLLECTED, Event, topic_of
 from tunesmith.embedded import session
@@ -31,9 +30,9 @@ class Client:
         self.captioner = captioner_pb2_grpc.CaptionerServiceStub(channel)
         self.jobs = jobs_pb2_grpc.JobServiceStub(channel)
         self.operations = operations_pb2_grpc.OperationsStub(channel)
-        self.bus = SqliteBus(data / "bus.sqlite", clock=SystemClock())
+        self.bus = workshop.place.bus(data, clock=SystemClock())
         self.workshop = workshop
-        workshop.store = LocalStore(data / "store")
+        workshop.store = workshop.place.store(data)
 
     def caption(self, collection_id: str, **request: Any) -> captioner_pb2.CaptionedCollection:
         message = captioner_pb2.CaptionClipsRequest(recipe="video_tags", collection_id=collection_id, **request)
@@ -57,10 +56,11 @@ class Client:
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
+def client(place: Place, tmp_path: Path) -> Iterator[Client]:
     data = tmp_path / "data"
-    with session(data) as address:
-        client = Client(address, data, Workshop(tmp_path / "workshop"))
+    place.store(data)
+    with variables(place.environment(data)), session(data) as address:
+        client = Client(address, data, Workshop(tmp_path / "workshop", place))
         yield client
         client.bus.close()
 

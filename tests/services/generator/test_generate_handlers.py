@@ -11,10 +11,11 @@ from registry_material import RECIPE, promote, put_dataset, put_version
 
 from contract.fake_language_model import FakeLanguageModel
 from doubles.fake_clock import FakeClock
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith.domain import keys
 from tunesmith.domain.errors import DataLoss, InvalidInput, NotFound, UnknownRecipe
 from tunesmith.ports.language_model import Adapter
+from tunesmith.ports.store import Store
 from tunesmith_generator import handlers
 from tunesmith_generator.decoding import Answer, GenerateRequest, Restarted, TokenDelta
 from tunesmith_generator.handlers import Serving
@@ -34,8 +35,8 @@ def numbered(adapter: Adapter | None, prompt: str, seed: int | None) -> str:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    store = LocalStore(tmp_path / "store")
+def store(place: Place, tmp_path: Path) -> Store:
+    store = place.store(tmp_path)
     put_version(store, "v1", dataset_id="ds-1")
     put_version(store, "v2", dataset_id="ds-2")
     put_dataset(store, "ds-1", ["genre 1 of v1", "Genre 2 of v1"])
@@ -44,7 +45,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 @pytest.fixture
-def make_serving(store: LocalStore) -> Callable[..., Serving]:
+def make_serving(store: Store) -> Callable[..., Serving]:
     def make(written: Written = numbered) -> Serving:
         model = FakeLanguageModel(written)
         table = ModelTable(store, model, FakeClock(), recipes=(RECIPE,), max_loaded_adapters=4)
@@ -276,14 +277,14 @@ async def test_a_deleted_dataset_is_said_not_to_have_been_compared(make_serving:
     assert (answer.known, answer.compared_with) == (False, "")
 
 
-async def test_a_corrupt_training_shard_is_reported(store: LocalStore, make_serving: Callable[..., Serving]) -> None:
+async def test_a_corrupt_training_shard_is_reported(store: Store, make_serving: Callable[..., Serving]) -> None:
     store.put(keys.dataset_shard(RECIPE, "ds-1", "train"), b"")
 
     with pytest.raises(DataLoss, match=r"train\.jsonl of dataset ds-1 is corrupt"):
         await handlers.generate(request(seed=1), serving=make_serving())
 
 
-async def test_a_training_set_is_read_once(store: LocalStore, make_serving: Callable[..., Serving]) -> None:
+async def test_a_training_set_is_read_once(store: Store, make_serving: Callable[..., Serving]) -> None:
     reads: list[str] = []
     get = store.get
     store.get = lambda key: reads.append(key) or get(key)  # type: ignore[method-assign,func-returns-value]

@@ -11,7 +11,7 @@ from registry_material import RECIPE, promote, put_version
 
 from contract.fake_language_model import FakeLanguageModel
 from doubles.fake_clock import FakeClock
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith.domain import keys
 from tunesmith.domain.errors import (
     DataLoss,
@@ -23,12 +23,13 @@ from tunesmith.domain.errors import (
     UnknownRecipe,
 )
 from tunesmith.ports.language_model import GenerationParameters
+from tunesmith.ports.store import Store
 from tunesmith_generator.reload import ModelTable
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
+def store(place: Place, tmp_path: Path) -> Store:
+    return place.store(tmp_path)
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ MakeTable = Callable[..., ModelTable]
 
 
 @pytest.fixture
-async def make_table(store: LocalStore, model: FakeLanguageModel, clock: FakeClock) -> AsyncIterator[MakeTable]:
+async def make_table(store: Store, model: FakeLanguageModel, clock: FakeClock) -> AsyncIterator[MakeTable]:
     made: list[ModelTable] = []
 
     def make(**settings: Any) -> ModelTable:
@@ -64,7 +65,7 @@ async def eventually(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_the_champion_answers_by_default(store: LocalStore, make_table: MakeTable) -> None:
+async def test_the_champion_answers_by_default(store: Store, make_table: MakeTable) -> None:
     put_version(store, "v1", dataset_id="ds-1")
     promote(store, "v1")
     table = make_table()
@@ -80,7 +81,7 @@ async def test_without_a_champion_the_refusal_says_how_to_make_one(make_table: M
             pass
 
 
-async def test_unknown_names_are_refused(store: LocalStore, make_table: MakeTable) -> None:
+async def test_unknown_names_are_refused(store: Store, make_table: MakeTable) -> None:
     table = make_table()
 
     with pytest.raises(UnknownRecipe):
@@ -96,7 +97,7 @@ async def test_unknown_names_are_refused(store: LocalStore, make_table: MakeTabl
 
 
 async def test_a_promotion_is_served_after_the_refresh_and_the_old_version_goes(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     put_version(store, "v1")
     put_version(store, "v2")
@@ -116,7 +117,7 @@ async def test_a_promotion_is_served_after_the_refresh_and_the_old_version_goes(
 
 
 async def test_promotions_under_load_fail_no_request(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     versions = [f"v{n}" for n in range(6)]
     for version in versions:
@@ -152,7 +153,7 @@ async def test_promotions_under_load_fail_no_request(
 
 
 async def test_refreshes_at_once_share_their_work(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     put_version(store, "v1")
     promote(store, "v1")
@@ -168,7 +169,7 @@ async def test_refreshes_at_once_share_their_work(
 
 
 async def test_a_refresh_sees_every_promotion_made_before_it_was_called(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     """Also when an earlier refresh, which read the alias before, is still loading."""
     put_version(store, "v1")
@@ -187,7 +188,7 @@ async def test_a_refresh_sees_every_promotion_made_before_it_was_called(
 
 
 async def test_a_champion_that_does_not_load_leaves_the_old_one_serving(
-    store: LocalStore, model: FakeLanguageModel, clock: FakeClock, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, clock: FakeClock, make_table: MakeTable
 ) -> None:
     put_version(store, "v1")
     put_version(store, "v2")
@@ -210,7 +211,7 @@ async def test_a_champion_that_does_not_load_leaves_the_old_one_serving(
 
 
 async def test_polling_repairs_a_lost_event_and_repeats_nothing(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     table = make_table()
     assert await table.poll_once() == {}
@@ -223,7 +224,7 @@ async def test_polling_repairs_a_lost_event_and_repeats_nothing(
 
 
 async def test_polling_outlives_a_store_that_does_not_answer(
-    store: LocalStore, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+    store: Store, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = make_table()
     with monkeypatch.context() as patched:
@@ -235,7 +236,7 @@ async def test_polling_outlives_a_store_that_does_not_answer(
         assert await table.poll_once() == {}
 
 
-async def test_a_corrupt_alias_is_reported_and_the_champion_goes_on(store: LocalStore, make_table: MakeTable) -> None:
+async def test_a_corrupt_alias_is_reported_and_the_champion_goes_on(store: Store, make_table: MakeTable) -> None:
     put_version(store, "v1")
     promote(store, "v1")
     table = make_table()
@@ -249,7 +250,7 @@ async def test_a_corrupt_alias_is_reported_and_the_champion_goes_on(store: Local
         assert served.version == "v1"
 
 
-async def test_a_deleted_alias_leaves_the_champion_serving(store: LocalStore, make_table: MakeTable) -> None:
+async def test_a_deleted_alias_leaves_the_champion_serving(store: Store, make_table: MakeTable) -> None:
     put_version(store, "v1")
     promote(store, "v1")
     table = make_table()
@@ -260,7 +261,7 @@ async def test_a_deleted_alias_leaves_the_champion_serving(store: LocalStore, ma
 
 
 async def test_versions_asked_for_by_id_stay_loaded_until_others_need_the_place(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     for version in ("v1", "v2", "v3", "champ"):
         put_version(store, version)
@@ -276,7 +277,7 @@ async def test_versions_asked_for_by_id_stay_loaded_until_others_need_the_place(
     assert model.num_loads["v1"] == 1
 
 
-async def test_a_version_in_use_never_makes_place(store: LocalStore, make_table: MakeTable) -> None:
+async def test_a_version_in_use_never_makes_place(store: Store, make_table: MakeTable) -> None:
     for version in ("v1", "v2"):
         put_version(store, version)
     table = make_table(max_loaded_adapters=1)
@@ -291,7 +292,7 @@ async def test_a_version_in_use_never_makes_place(store: LocalStore, make_table:
 
 
 async def test_no_room_in_the_model_makes_idle_versions_go(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     """The model's own limit (bases in memory) is met before the table's."""
     put_version(store, "v1")
@@ -312,7 +313,7 @@ async def test_no_room_in_the_model_makes_idle_versions_go(
 
 
 async def test_a_version_that_is_going_is_loaded_again_on_demand(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     put_version(store, "v1")
     put_version(store, "v2")
@@ -326,7 +327,7 @@ async def test_a_version_that_is_going_is_loaded_again_on_demand(
 
 
 async def test_a_failed_load_is_tried_again_by_the_next_request(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     put_version(store, "v1")
     table = make_table()
@@ -342,7 +343,7 @@ async def test_a_failed_load_is_tried_again_by_the_next_request(
 
 
 async def test_a_cancelled_request_leaves_the_load_to_those_that_wait_with_it(
-    store: LocalStore, model: FakeLanguageModel, make_table: MakeTable
+    store: Store, model: FakeLanguageModel, make_table: MakeTable
 ) -> None:
     put_version(store, "v1")
     model.load_delay_s = 0.02
@@ -361,9 +362,7 @@ async def test_a_cancelled_request_leaves_the_load_to_those_that_wait_with_it(
     assert table.loaded() == {"v1": 0}
 
 
-async def test_a_rejected_version_is_served_only_where_the_settings_say_so(
-    store: LocalStore, make_table: MakeTable
-) -> None:
+async def test_a_rejected_version_is_served_only_where_the_settings_say_so(store: Store, make_table: MakeTable) -> None:
     put_version(store, "v1", passed=False)
 
     with pytest.raises(FailedPrecondition, match="did not pass its gates"):
@@ -373,7 +372,7 @@ async def test_a_rejected_version_is_served_only_where_the_settings_say_so(
         assert served.version == "v1"
 
 
-async def test_the_base_is_the_champions_base(store: LocalStore, make_table: MakeTable) -> None:
+async def test_the_base_is_the_champions_base(store: Store, make_table: MakeTable) -> None:
     put_version(store, "v1", dataset_id="ds-1")
     promote(store, "v1")
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 from scraper_parts import Handler, MakeFetcher, MovingClock, Names, Scraper, Site
 
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith_scraper import network
 from tunesmith_scraper.fetch import Fetcher
 from tunesmith_scraper.politeness import PoliteFetcher
@@ -108,7 +108,7 @@ def make_polite(make_fetcher: MakeFetcher, clock: MovingClock) -> Callable[..., 
 
 
 @pytest.fixture
-def scraper(tmp_path: Path, clock: MovingClock, make_polite: Callable[..., PoliteFetcher]) -> Scraper:
+def scraper(place: Place, tmp_path: Path, clock: MovingClock, make_polite: Callable[..., PoliteFetcher]) -> Scraper:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return Scraper(LocalStore(tmp_path / "store"), clock, make_polite, scratch)
+    return Scraper(place.store(tmp_path), clock, make_polite, scratch)

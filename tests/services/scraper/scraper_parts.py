@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tunesmith.adapters.local_store import LocalStore
 from tunesmith.domain.jobs import Progress
+from tunesmith.ports.store import Store
 from tunesmith_scraper.fetch import Fetcher
 from tunesmith_scraper.handlers import Collected, CollectRequest, collect
 from tunesmith_scraper.politeness import PoliteFetcher
@@ -129,7 +129,7 @@ class Names:
 class Scraper:
     """`collect` with everything it needs."""
 
-    store: LocalStore
+    store: Store
     clock: MovingClock
     make_polite: Callable[..., PoliteFetcher]
     scratch: Path

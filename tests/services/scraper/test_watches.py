@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from doubles.fake_clock import FakeClock
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith.domain.errors import InvalidInput, NotFound, PermissionRefused
 from tunesmith.domain.jobs import Job, JobError
 from tunesmith.jobs.state import JobStore
@@ -27,12 +27,13 @@ class Post:
     """A watcher over one folder, with a clock that stands still."""
 
     root: Path
+    place: Place
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
         self.folder = self.root / "lists"
         self.folder.mkdir()
-        self.store = LocalStore(self.root / "store")
+        self.store = self.place.store(self.root)
         self.jobs = JobStore(self.store, self.clock)
         self.settings = ScraperSettings(file_roots=(self.folder,), watch_settle_s=1.0, max_upload_bytes=100_000)
         self.watches = self.replica()
@@ -70,8 +71,8 @@ class Post:
 
 
 @pytest.fixture
-def post(tmp_path: Path) -> Post:
-    return Post(tmp_path)
+def post(place: Place, tmp_path: Path) -> Post:
+    return Post(tmp_path, place)
 
 
 def test_a_file_is_collected_when_it_is_first_seen_and_whenever_it_has_changed(post: Post) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from doubles.fake_clock import FakeClock
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith.domain import keys
 from tunesmith.domain.datasets import Dataset
 from tunesmith.domain.errors import DataLoss, InvalidInput, NotFound, ResourceExhausted, TunesmithError
 from tunesmith.domain.ids import canonical_json, sha256_hex
 from tunesmith.domain.records import Collection
+from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith_trainer import catalogues
 from tunesmith_trainer.catalogues import clear_catalogue, find_catalogue, names_of, reference_of, set_catalogue
@@ -20,16 +21,16 @@ from tunesmith_trainer.evaluation.judge import report_id
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
+def store(place: Place, tmp_path: Path) -> Store:
+    return place.store(tmp_path)
 
 
-def uploaded(store: LocalStore, content: bytes) -> str:
+def uploaded(store: Store, content: bytes) -> str:
     store.put(keys.upload(sha256_hex(content)), content)
     return f"upload:{sha256_hex(content)}"
 
 
-def dataset_from(store: LocalStore, *sources: str) -> Dataset:
+def dataset_from(store: Store, *sources: str) -> Dataset:
     for number, source in enumerate(sources):
         collection = Collection(f"col-{number}", "playlist", source, 1, ())
         store.put(keys.collection("playlist", collection.id), canonical_json(collection.to_json()))
@@ -37,7 +38,7 @@ def dataset_from(store: LocalStore, *sources: str) -> Dataset:
     return Dataset("ds-1", "playlist", {}, {}, {}, 1, {}, {}, {}, names, {}, "2026")
 
 
-def test_a_catalogue_holds_each_name_once_and_replaces_the_one_before(store: LocalStore) -> None:
+def test_a_catalogue_holds_each_name_once_and_replaces_the_one_before(store: Store) -> None:
     set_catalogue(store, FakeClock(), "playlist", uploaded(store, b"old\n"))
     made = set_catalogue(store, FakeClock(), "playlist", uploaded(store, b"\xef\xbb\xbfb  c\r\n\na\nb c\n"))
 
@@ -46,14 +47,14 @@ def test_a_catalogue_holds_each_name_once_and_replaces_the_one_before(store: Loc
     assert find_catalogue(store, "micro_genre") is None
 
 
-def test_the_same_names_in_another_order_are_the_same_catalogue(store: LocalStore) -> None:
+def test_the_same_names_in_another_order_are_the_same_catalogue(store: Store) -> None:
     first = set_catalogue(store, FakeClock(), "playlist", uploaded(store, b"a\nb\n"))
     second = set_catalogue(store, FakeClock(), "playlist", uploaded(store, b"b\na\n\n"))
 
     assert first.hash == second.hash
 
 
-def test_the_judge_finds_the_catalogue_of_the_recipe(store: LocalStore) -> None:
+def test_the_judge_finds_the_catalogue_of_the_recipe(store: Store) -> None:
     made = set_catalogue(store, FakeClock(), "playlist", uploaded(store, b"Tune - Act\n"))
 
     reference = reference_of(store, dataset_from(store, "sample:playlists"))
@@ -61,7 +62,7 @@ def test_the_judge_finds_the_catalogue_of_the_recipe(store: LocalStore) -> None:
     assert (reference.names, reference.hash) == (("Tune - Act",), made.hash)
 
 
-def test_a_dataset_of_the_sample_alone_has_the_samples_catalogue(store: LocalStore) -> None:
+def test_a_dataset_of_the_sample_alone_has_the_samples_catalogue(store: Store) -> None:
     reference = reference_of(store, dataset_from(store, "sample:playlists"))
 
     assert "Moss on the Radio — Elin Sandwater" in reference.names
@@ -77,7 +78,7 @@ def test_a_report_against_another_catalogue_is_another_report() -> None:
     assert report_id(recipe, "run-1", "", "") == report_id(recipe, "run-1", "")
 
 
-def test_a_cleared_catalogue_is_gone(store: LocalStore) -> None:
+def test_a_cleared_catalogue_is_gone(store: Store) -> None:
     set_catalogue(store, FakeClock(), "playlist", uploaded(store, b"a\n"))
     clear_catalogue(store, "playlist")
 
@@ -98,7 +99,7 @@ def test_a_cleared_catalogue_is_gone(store: LocalStore) -> None:
     ],
 )
 def test_what_is_no_list_of_names_is_refused_and_the_old_one_stays(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch, content: bytes, error: type[TunesmithError], why: str
+    store: Store, monkeypatch: pytest.MonkeyPatch, content: bytes, error: type[TunesmithError], why: str
 ) -> None:
     monkeypatch.setattr(catalogues, "MAX_CATALOGUE_BYTES", 1000)
     before = set_catalogue(store, FakeClock(), "playlist", uploaded(store, b"a\n"))
@@ -109,17 +110,17 @@ def test_what_is_no_list_of_names_is_refused_and_the_old_one_stays(
 
 
 @pytest.mark.parametrize("url", ["https://example.org/list", "upload:abc", f"upload:{'../' * 21}a", ""])
-def test_only_an_upload_can_be_a_catalogue(store: LocalStore, url: str) -> None:
+def test_only_an_upload_can_be_a_catalogue(store: Store, url: str) -> None:
     with pytest.raises(InvalidInput, match="not an upload"):
         set_catalogue(store, FakeClock(), "playlist", url)
 
 
-def test_an_upload_that_is_not_there_is_not_found(store: LocalStore) -> None:
+def test_an_upload_that_is_not_there_is_not_found(store: Store) -> None:
     with pytest.raises(NotFound, match="send the file first"):
         set_catalogue(store, FakeClock(), "playlist", f"upload:{'0' * 64}")
 
 
-def test_names_that_changed_are_data_loss(store: LocalStore) -> None:
+def test_names_that_changed_are_data_loss(store: Store) -> None:
     made = set_catalogue(store, FakeClock(), "playlist", uploaded(store, b"a\n"))
     store.put(keys.catalogue_names("playlist", made.hash), b"b\n")
 

@@ -13,8 +13,8 @@ import pytest
 
 from doubles.fake_clock import FakeClock
 from doubles.language_model_server import LanguageModelServer, serving
+from fixtures_places import Place
 from tunesmith.adapters.http_endpoint import HttpEndpoint, Limits
-from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.tgi_language_model import TgiLanguageModel
 from tunesmith.domain import keys
 from tunesmith.domain.errors import (
@@ -31,6 +31,7 @@ from tunesmith.domain.examples import Dropped, Example
 from tunesmith.domain.ids import canonical_json
 from tunesmith.domain.jobs import Progress
 from tunesmith.domain.records import Collection, Licence, Provenance, Record
+from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith_trainer.pair_writing import GIVE_UP_AFTER, WriteRequest, Written, plan_writing, write_pairs
 
@@ -62,7 +63,7 @@ def playlist(number: int, **changes: str) -> Record:
 class Desk:
     """`write_pairs` with everything it needs."""
 
-    store: LocalStore
+    store: Store
     server: LanguageModelServer
     scratch: Path
     concurrency: int = 3
@@ -104,9 +105,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(place: Place, tmp_path: Path) -> Iterator[Desk]:
     with serving(good_answer) as server:
-        desk = Desk(LocalStore(tmp_path / "store"), server, tmp_path / "scratch")
+        desk = Desk(place.store(tmp_path), server, tmp_path / "scratch")
         desk.collect([playlist(number) for number in range(NUM_PLAYLISTS)])
         yield desk
 
@@ -198,14 +199,16 @@ def test_a_writing_that_was_stopped_goes_on_without_asking_again(desk: Desk) -> 
     assert len(desk.server.prompts) - before == NUM_PLAYLISTS - kept
 
 
-def test_a_stopped_writing_ends_with_the_collection_of_an_undisturbed_one(desk: Desk, tmp_path: Path) -> None:
+def test_a_stopped_writing_ends_with_the_collection_of_an_undisturbed_one(
+    desk: Desk, place: Place, tmp_path: Path
+) -> None:
     desk.should_stop = lambda: len(desk.server.prompts) >= 3
     with pytest.raises(Interrupted):
         desk.write()
     desk.should_stop = bool
     resumed = desk.write()
 
-    undisturbed = Desk(LocalStore(tmp_path / "other"), desk.server, tmp_path / "scratch-2")
+    undisturbed = Desk(place.store(tmp_path / "other"), desk.server, tmp_path / "scratch-2")
     undisturbed.collect([playlist(number) for number in range(NUM_PLAYLISTS)])
 
     assert undisturbed.write().collection == resumed.collection

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.domain import keys
 from tunesmith.domain.errors import (
@@ -26,7 +27,7 @@ from tunesmith.domain.errors import (
     Unavailable,
 )
 from tunesmith.domain.models import GateResult, Measure, ModelVersion, Report
-from tunesmith.ports.store import StoredObject
+from tunesmith.ports.store import Store, StoredObject
 from tunesmith_trainer import registry
 
 RECIPE = "micro_genre"
@@ -43,15 +44,20 @@ class TickingClock(SystemClock):
         return self._now
 
 
-class FaultyStore(LocalStore):
+class FaultyStore:
     """Runs `before` and `after` once around the next write of an alias; what they raise reaches the caller."""
 
-    before: Callable[[], None] | None = None
-    after: Callable[[], None] | None = None
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.before: Callable[[], None] | None = None
+        self.after: Callable[[], None] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
     def replace(self, key: str, data: bytes, *, version: str) -> str:
         self._once("before")
-        etag = super().replace(key, data, version=version)
+        etag = self._inner.replace(key, data, version=version)
         self._once("after")
         return etag
 
@@ -69,8 +75,8 @@ def failing(error: TunesmithError) -> Callable[[], None]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FaultyStore:
-    return FaultyStore(tmp_path / "store")
+def store(place: Place, tmp_path: Path) -> FaultyStore:
+    return FaultyStore(place.store(tmp_path))
 
 
 @pytest.fixture
@@ -113,18 +119,18 @@ def report_of(version: ModelVersion) -> Report:
     )
 
 
-def add(store: LocalStore, *names: str, passed: bool = True) -> None:
+def add(store: Store, *names: str, passed: bool = True) -> None:
     for name in names:
         version = version_of(name, passed=passed)
         registry.register(store, version, report_of(version))
 
 
-def promote(store: LocalStore, clock: TickingClock, *names: str, expected: str | None = None) -> None:
+def promote(store: Store, clock: TickingClock, *names: str, expected: str | None = None) -> None:
     for name in names:
         registry.promote(store, clock, RECIPE, name, cause=f"job-{name}", expected=expected)
 
 
-def current(store: LocalStore) -> str:
+def current(store: Store) -> str:
     found = registry.champion(store, RECIPE)
     assert found is not None
     return found.version

@@ -13,8 +13,7 @@ import pytest
 
 from doubles.fake_clock import FakeClock
 from doubles.recording_launcher import RecordingLauncher
-from tunesmith.adapters.local_store import LocalStore
-from tunesmith.adapters.sqlite_bus import SqliteBus
+from fixtures_places import Place
 from tunesmith.domain import keys
 from tunesmith.domain.errors import Conflict, InvalidInput, Unavailable
 from tunesmith.domain.events import CLIPS_CAPTIONED, DATASET_BUILT, JOB_FAILED, RECORDS_COLLECTED, Event
@@ -26,6 +25,7 @@ from tunesmith.domain.runs import Run
 from tunesmith.jobs.consuming import ConsumerLoop
 from tunesmith.jobs.state import JobStore
 from tunesmith.ports.clock import rfc3339
+from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith_trainer.consumer import TOPICS, judge_job_id, policy_handlers
 from tunesmith_trainer.curation.build import build_dataset
@@ -44,11 +44,12 @@ class Plant:
     """A trainer without processes: its jobs wait until the test does their work by hand."""
 
     folder: Path
+    place: Place
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
-        self.store = LocalStore(self.folder / "store")
-        self.bus = SqliteBus(self.folder / "bus.sqlite", clock=self.clock)
+        self.store = self.place.store(self.folder)
+        self.bus = self.place.bus(self.folder, clock=self.clock)
         self.bus.ensure_topics(TOPICS)
         self.launcher = RecordingLauncher()
         self.jobs = JobStore(self.store, self.clock)
@@ -166,13 +167,13 @@ class Plant:
         return self.policies.look(RECIPE.name).reason
 
 
-def _row(store: LocalStore, key: str) -> Any:
+def _row(store: Store, key: str) -> Any:
     return json.loads(store.get(key).data)
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
-    made = Plant(tmp_path)
+def plant(place: Place, tmp_path: Path) -> Iterator[Plant]:
+    made = Plant(tmp_path, place)
     yield made
     made.bus.close()
 

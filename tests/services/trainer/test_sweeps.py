@@ -17,6 +17,7 @@ import pytest
 
 from contract.deadline import eventually
 from contract.tiny_models import build_base
+from fixtures_places import Place
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.domain import keys
@@ -59,8 +60,8 @@ def example(name: str, number: int) -> Example:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    made = LocalStore(tmp_path / "store")
+def store(place: Place, tmp_path: Path) -> LocalStore:
+    made = place.store(tmp_path)
     put_dataset(made)
     return made
 
@@ -121,12 +122,12 @@ def test_a_metric_that_cells_cannot_compete_by_is_refused(store: LocalStore, met
         planned(store, ("epochs", [1]), metric=metric)
 
 
-def test_other_inputs_are_checked_too(store: LocalStore, tmp_path: Path) -> None:
+def test_other_inputs_are_checked_too(store: LocalStore, place: Place, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         planned(store, ("epochs", [1]), dataset_id="ds-2")
     with pytest.raises(InvalidInput, match="between 20 and 5000"):
         planned(store, ("epochs", [1]), num_samples=3)
-    put_dataset(small := LocalStore(tmp_path / "small"), {"train": 40, "validation": 0, "test": 0})
+    put_dataset(small := place.store(tmp_path / "small"), {"train": 40, "validation": 0, "test": 0})
     with pytest.raises(FailedPrecondition, match="no validation rows"):
         planned(small, ("epochs", [1]))
 

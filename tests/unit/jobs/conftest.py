@@ -10,20 +10,21 @@ import pytest
 
 from doubles.fake_clock import FakeClock
 from doubles.recording_launcher import RecordingLauncher
-from tunesmith.adapters.local_store import LocalStore
-from tunesmith.adapters.sqlite_bus import SqliteBus
+from fixtures_places import Place
 from tunesmith.domain.events import Event
 from tunesmith.jobs.hosts import Hosts
 from tunesmith.jobs.reconciler import JobKind, Reconciler
 from tunesmith.jobs.state import JobStore
+from tunesmith.ports.bus import EventBus
+from tunesmith.ports.store import Store
 
 
 @dataclass
 class Workshop:
     """What a reconciler works with."""
 
-    store: LocalStore
-    bus: SqliteBus
+    store: Store
+    bus: EventBus
     launcher: RecordingLauncher
     clock: FakeClock
     jobs: JobStore
@@ -42,10 +43,10 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
+def workshop(place: Place, tmp_path: Path) -> Iterator[Workshop]:
     clock, launcher = FakeClock(), RecordingLauncher()
-    store = LocalStore(tmp_path / "store")
-    bus = SqliteBus(tmp_path / "bus.sqlite", clock=clock)
+    store = place.store(tmp_path)
+    bus = place.bus(tmp_path, clock=clock)
     bus.ensure_topics(["tunesmith.trainer"])
     jobs = JobStore(store, clock)
     reconciler = Reconciler(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from curation_material import Workbench
 
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
-    return Workbench(LocalStore(tmp_path / "store"), tmp_path)
+def bench(place: Place, tmp_path: Path) -> Workbench:
+    return Workbench(place.store(tmp_path), tmp_path)

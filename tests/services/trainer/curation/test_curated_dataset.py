@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from curation_material import PLAIN_NAMES, RECIPE, Workbench
 
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith.domain import keys
 from tunesmith.domain.datasets import CurationSettings, Dataset
 from tunesmith.domain.errors import DataLoss, Interrupted, InvalidInput, NotFound, NoUsableRows, Unavailable
@@ -68,10 +68,12 @@ def test_the_split_of_a_plain_row_is_its_own_bucket(bench: Workbench) -> None:
         assert {split_bucket(row.answer) for row in rows} == {split}
 
 
-def test_the_same_inputs_give_the_same_id_and_bytes_in_another_store_at_another_time(tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_id_and_bytes_in_another_store_at_another_time(
+    place: Place, tmp_path: Path
+) -> None:
     built = []
     for number in range(2):
-        bench = Workbench(LocalStore(tmp_path / f"store{number}"), tmp_path / f"work{number}")
+        bench = Workbench(place.store(tmp_path / f"store{number}"), tmp_path / f"work{number}")
         bench.clock.sleep(3600.0 * number)
         old = bench.collect(PLAIN_NAMES[:25], source="list:old", created_at="2026-11-01")
         new = bench.collect(PLAIN_NAMES[20:], source="list:new", created_at="2026-11-02")
