@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from contract.tiny_models import build_base
+from fixtures_places import Place
 
 NAMES = [
     f"{adjective} {noun}"
@@ -58,9 +60,10 @@ def names_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class CommandLine:
-    """`tunesmith` over one data folder."""
+    """`tunesmith` over one data folder, with store and bus where the tests run."""
 
     data: Path
+    place: Place
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def argv(self, *args: str) -> list[str]:
@@ -70,7 +73,12 @@ class CommandLine:
     def start(self, *args: str) -> subprocess.Popen[str]:
         """Start it in a process group of its own, as a terminal would."""
         process = subprocess.Popen(
-            self.argv(*args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            self.argv(*args),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=self._environment(),
         )
         self.started.append(process)
         return process
@@ -78,7 +86,13 @@ class CommandLine:
     def run(self, *args: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         return subprocess.run(
-            self.argv(*args), capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
+            self.argv(*args),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=self._environment(),
         )
 
     def json(self, *args: str) -> Any:
@@ -86,6 +100,17 @@ class CommandLine:
         done = self.run("--json", *args)
         assert done.returncode in (0, 3), done.stderr
         return json.loads(done.stdout)
+
+    def rows(self, pattern: str) -> list[dict[str, Any]]:
+        """What the JSON objects of the store hold whose keys are like `pattern`."""
+        store = self.place.store(self.data)
+        prefix = pattern.partition("*")[0]
+        found = [info.key for info in store.list(prefix) if fnmatchcase(info.key, pattern)]
+        return [json.loads(store.get(key).data) for key in found]
+
+    def _environment(self) -> dict[str, str]:
+        self.place.store(self.data)  # so that its buckets are there
+        return {**os.environ, **self.place.environment(self.data)}
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that works on the data folder."""
@@ -113,9 +138,9 @@ class CommandLine:
 
 
 @pytest.fixture
-def command_line(tmp_path: Path) -> Iterator[CommandLine]:
+def command_line(place: Place, tmp_path: Path) -> Iterator[CommandLine]:
     """A command line over an empty data folder; whatever it left running is killed at the end."""
-    line = CommandLine(tmp_path / "data")
+    line = CommandLine(tmp_path / "data", place)
     yield line
     line.kill_all()
 

@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 
 from contract.deadline import eventually
 from e2e.conftest import MICRO_SETTINGS, NAMES
-from tunesmith.adapters.sqlite_bus import SqliteBus
+from fixtures_places import Place, variables
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.domain import keys
 from tunesmith.embedded import session
@@ -34,8 +34,9 @@ RECIPE = "micro_genre"
 class Client:
     """Stubs of one server, and waiting for operations."""
 
-    def __init__(self, address: str, data: Path) -> None:
+    def __init__(self, address: str, data: Path, place: Place) -> None:
         self.data = data
+        self.place = place
         self.channel = grpc.insecure_channel(address)
         self.scraper = scraper_pb2_grpc.ScraperServiceStub(self.channel)
         self.captioner = captioner_pb2_grpc.CaptionerServiceStub(self.channel)
@@ -70,10 +71,11 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def client(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     data = tmp_path_factory.mktemp("grpc") / "data"
-    with session(data) as address:
-        yield Client(address, data)
+    place.store(data)
+    with variables(place.environment(data)), session(data) as address:
+        yield Client(address, data, place)
 
 
 @pytest.fixture(scope="module")
@@ -236,10 +238,13 @@ def test_lineage_leads_from_a_model_to_rows_and_back(client: Client, made: dict[
 
 
 def test_every_event_of_the_chain_has_the_shape_of_its_proto(client: Client, made: dict[str, Any]) -> None:
-    bus = SqliteBus(client.data / "bus.sqlite", clock=SystemClock())
+    bus = client.place.bus(client.data, clock=SystemClock())
     subscription = bus.subscribe("shape-test", ["tunesmith.scraper", "tunesmith.trainer"])
     seen = set()
-    while messages := subscription.poll(timeout_s=0.5):
+    silent = 0
+    while silent < 3:
+        messages = subscription.poll(timeout_s=1.0)
+        silent = 0 if messages else silent + 1
         for message in messages:
             assert message.event is not None, message.decode_error
             name = message.event.type.split(".")[1]
@@ -326,9 +331,7 @@ def test_no_usable_rows_says_how_many_were_dropped_and_why(client: Client) -> No
 
 
 def test_a_corrupt_job_is_reported_and_others_go_on(client: Client) -> None:
-    key = client.data / "store" / keys.job_state("broken")
-    key.parent.mkdir(parents=True)
-    key.write_text("{")
+    client.place.store(client.data).put(keys.job_state("broken"), b"{")
 
     code, reason, message = refused(client.jobs.GetJob, jobs_pb2.GetJobRequest(job_id="broken"))
 

@@ -55,11 +55,6 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_continues(command_line,
 
     again = command_line.json(*micro_run())
 
-    jobs = {job["id"]: job for job in command_line_jobs(command_line.data)}
+    jobs = {job["id"]: job for job in command_line.rows("jobs/*/state.json")}
     assert sorted(job["kind"] for job in jobs.values()) == ["collect", "curate", "judge", "tune"]
     assert len(again["run"]["adapter_hash"]) == 64
-
-
-def command_line_jobs(data: Path) -> list[dict]:
-    """Every job state object of a data folder."""
-    return [json.loads(path.read_text()) for path in (data / "store" / "jobs").glob("*/state.json")]

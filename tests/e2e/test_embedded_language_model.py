@@ -13,7 +13,7 @@ import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from contract.tiny_models import FINGERPRINT, build_adapter
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place, variables
 from tunesmith.domain import keys
 from tunesmith.domain.errors import InvalidInput, NotFound, Unsupported
 from tunesmith.domain.ids import canonical_json
@@ -33,10 +33,10 @@ PARAMETERS = GenerationParameters(max_new_tokens=12, do_sample=True, temperature
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, micro_base: Path) -> Path:
+def data(place: Place, tmp_path_factory: pytest.TempPathFactory, micro_base: Path) -> Path:
     """A data folder with a playlist champion on a base of random weights."""
     folder = tmp_path_factory.mktemp("embedded")
-    store = LocalStore(folder / "store")
+    store = place.store(folder)
     base = folder / "base"
     shutil.copytree(micro_base, base)
     # The questions are longer than what the micro base says that it can read; rotary positions go on anyway.
@@ -62,10 +62,10 @@ def data(tmp_path_factory: pytest.TempPathFactory, micro_base: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(data: Path) -> Iterator[str]:
+def address(place: Place, data: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TUNESMITH_GENERATOR_MAX_PROMPT_TOKENS", "4096")
-        with session(data) as served:
+        with variables(place.environment(data)), session(data) as served:
             yield served
 
 

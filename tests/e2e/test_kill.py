@@ -7,22 +7,21 @@ plays them on the run that a new user makes, `tunesmith run micro_genre`, minute
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from contract.deadline import eventually
 from e2e.conftest import CommandLine
+from fixtures_places import Place
 
 pytestmark = pytest.mark.heavy
 
-ROUNDS = int(os.environ.get("TUNESMITH_KILL_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("TUNESMITH_KILL_ROUNDS", "1"))
 SEED = int(os.environ.get("TUNESMITH_KILL_SEED", "1"))
 TIMEOUT_S = 1200.0
 
@@ -35,22 +34,22 @@ def run(micro_run) -> tuple[list[str], int]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def undisturbed(place: Place) -> dict[str, object]:
     """What a run comes to when nobody kills anything; filled by the first round."""
     return {}
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
-def test_a_killed_run_is_finished_once_by_the_next_start(round_number, tmp_path, run, undisturbed):
+def test_a_killed_run_is_finished_once_by_the_next_start(round_number, place, tmp_path, run, undisturbed):
     arguments, exit_code = run
     if not undisturbed:
-        quiet = CommandLine(tmp_path / "undisturbed")
+        quiet = CommandLine(tmp_path / "undisturbed", place)
         began_s = time.monotonic()
         done = quiet.run(*arguments, timeout_s=TIMEOUT_S)
         assert done.returncode == exit_code, done.stderr
-        undisturbed |= {"state": state_of(quiet.data), "took_s": time.monotonic() - began_s}
+        undisturbed |= {"state": state_of(quiet), "took_s": time.monotonic() - began_s}
     chance = random.Random(f"{SEED}/{round_number}")
-    line = CommandLine(tmp_path / "killed")
+    line = CommandLine(tmp_path / "killed", place)
 
     process = line.start(*arguments)
     delay_s = chance.uniform(0, float(undisturbed["took_s"]))
@@ -66,15 +65,13 @@ def test_a_killed_run_is_finished_once_by_the_next_start(round_number, tmp_path,
     process.communicate(timeout=TIMEOUT_S)
 
     # One that lost a worker finishes by itself. One that was killed continues, unless its work was done by then.
-    judged, unfinished = (
-        list(line.data.glob(pattern)) for pattern in ("store/reports/*/*.json", "run-sessions/*.json")
-    )
+    judged, unfinished = line.rows("reports/*.json"), list(line.data.glob("run-sessions/*.json"))
     if process.returncode != exit_code and (unfinished or not judged):
         again = line.run(*arguments, timeout_s=TIMEOUT_S)
         assert again.returncode == exit_code, again.stderr
 
     eventually(lambda: not line.processes())
-    assert state_of(line.data) == undisturbed["state"]
+    assert state_of(line) == undisturbed["state"]
 
 
 def name_of(process: psutil.Process | None) -> str:
@@ -84,16 +81,18 @@ def name_of(process: psutil.Process | None) -> str:
     return "a process that had just ended"
 
 
-def state_of(data: Path) -> dict[str, object]:
+def state_of(line: CommandLine) -> dict[str, object]:
     """What must not depend on kills: what was made, with its hashes, and that each job was done once."""
-    store = data / "store"
-    runs = [json.loads(path.read_text()) for path in store.glob("runs/*/*/run.json")]
-    jobs = [json.loads(path.read_text()) for path in store.glob("jobs/*/state.json")]
-    return {
-        "adapters": [(run["id"], run["adapter_hash"]) for run in runs],
-        "versions": sorted(path.name for path in store.glob("models/*/versions/*.json")),
-        "reports": sorted(path.name for path in store.glob("reports/*/*.json")),
-        "datasets": sorted(path.parent.name for path in store.glob("datasets/*/*/manifest.json")),
-        "collections": sorted(path.name for path in store.glob("collections/*/*.json")),
-        "jobs": sorted((job["kind"], job["phase"], len(job["outbox"])) for job in jobs),
+    made = {
+        what: sorted(row["id"] for row in line.rows(pattern))
+        for what, pattern in {
+            "versions": "models/*/versions/*.json",
+            "reports": "reports/*.json",
+            "datasets": "datasets/*/manifest.json",
+            "collections": "collections/*.json",
+        }.items()
+    }
+    return made | {
+        "adapters": [(run["id"], run["adapter_hash"]) for run in line.rows("runs/*/run.json")],
+        "jobs": sorted((job["kind"], job["phase"], len(job["outbox"])) for job in line.rows("jobs/*/state.json")),
     }

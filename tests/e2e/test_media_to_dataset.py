@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.domain.datasets import Dataset
 from tunesmith.domain.examples import SPLITS, Example
 from tunesmith.domain.records import Collection, Record
+from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith_captioner.decode.limits import DecodeLimits
 from tunesmith_captioner.handlers import caption, plan_captions
@@ -37,7 +38,7 @@ class Chain:
     """The three steps, over one folder."""
 
     folder: Path
-    store: LocalStore
+    store: Store
     clock: SystemClock
 
     def collect(self, clips: Path) -> Collected:
@@ -101,8 +102,8 @@ class Chain:
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Chain:
-    return Chain(tmp_path, LocalStore(tmp_path / "store"), SystemClock())
+def chain(place: Place, tmp_path: Path) -> Chain:
+    return Chain(tmp_path, place.store(tmp_path), SystemClock())
 
 
 def test_clips_become_chat_rows_and_unusable_ones_are_dropped_with_their_reason(chain: Chain, tmp_path: Path) -> None:

@@ -97,4 +97,4 @@ def test_a_recipe_that_raises_fails_the_job_with_its_line_and_leaves_no_dataset(
     problem = json.loads(done.stderr.splitlines()[-1])
     assert (problem["code"], problem["reason"]) == ("FAILED_PRECONDITION", "RECIPE_FAILED")
     assert f"{plugin}, line {line}) failed in attributes: AssertionError" in problem["message"]
-    assert not list((command_line.data / "store").glob("datasets/**/manifest.json"))
+    assert not command_line.rows("datasets/*/manifest.json")

@@ -17,8 +17,7 @@ pytestmark = pytest.mark.heavy
 
 
 def jobs_of(command_line: Any, kind: str) -> list[dict[str, Any]]:
-    states = (json.loads(path.read_text()) for path in command_line.data.glob("store/jobs/*/state.json"))
-    return [job for job in states if job["kind"] == kind]
+    return [job for job in command_line.rows("jobs/*/state.json") if job["kind"] == kind]
 
 
 def test_rows_appended_to_a_watched_file_lead_to_a_verdict_without_another_command(

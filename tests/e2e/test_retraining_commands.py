@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from contract.deadline import eventually
+from fixtures_places import Place, variables
 from tunesmith.cli import root
 from tunesmith.cli.commands.follow import Followed
 from tunesmith.cli.connection import Channels, Connection, address_at
@@ -35,9 +36,10 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, lists: Path) -> Iterator[tuple[str, Path]]:
+def server(place: Place, tmp_path_factory: pytest.TempPathFactory, lists: Path) -> Iterator[tuple[str, Path]]:
     data = tmp_path_factory.mktemp("server") / "data"
-    with pytest.MonkeyPatch.context() as patch:
+    place.store(data)
+    with variables(place.environment(data)), pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNESMITH_SCRAPER_FILE_ROOTS", str(lists))
         with session(data) as address:
             yield address, data

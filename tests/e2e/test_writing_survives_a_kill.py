@@ -12,7 +12,7 @@ import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from doubles.language_model_server import serving
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place, variables
 from tunesmith.embedded import session
 from tunesmith_proto.trainer.v1 import pairs_pb2, pairs_pb2_grpc
 
@@ -22,7 +22,7 @@ NUM_PAIRS, NUM_BEFORE, CONCURRENCY = 24, 8, 2
 
 
 def test_a_killed_writing_asks_nothing_twice_but_what_was_on_its_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNESMITH_TRAINER_MAX_PARALLEL_QUESTIONS", str(CONCURRENCY))
     asked, go_on = threading.Event(), threading.Event()
@@ -40,7 +40,14 @@ def test_a_killed_writing_asks_nothing_twice_but_what_was_on_its_way(
         }
         return json.dumps(row)
 
-    with serving(answer) as server, session(tmp_path / "data") as address, grpc.insecure_channel(address) as channel:
+    data = tmp_path / "data"
+    place.store(data)
+    with (
+        variables(place.environment(data)),
+        serving(answer) as server,
+        session(data) as address,
+        grpc.insecure_channel(address) as channel,
+    ):
         operation = pairs_pb2_grpc.PairServiceStub(channel).WritePairs(
             pairs_pb2.WritePairsRequest(
                 recipe="playlist", mode=pairs_pb2.WRITE_MODE_INVENT, num_pairs=NUM_PAIRS, llm=f"tgi+{server.url}"
@@ -50,7 +57,7 @@ def test_a_killed_writing_asks_nothing_twice_but_what_was_on_its_way(
         (worker,) = (p for p in psutil.Process().children(recursive=True) if "tunesmith_trainer" in p.cmdline())
         worker.kill()
         worker.wait(30)
-        kept = len(list(LocalStore(tmp_path / "data" / "store").list("pairs/")))
+        kept = len(list(place.store(data).list("pairs/")))
         go_on.set()
         operations = operations_pb2_grpc.OperationsStub(channel)
         while not operation.done:
