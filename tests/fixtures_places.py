@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from fixtures_real_parts import S3
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.adapters.sqlite_bus import SqliteBus
+from tunesmith.domain.events import Event
 from tunesmith.ports.bus import EventBus
 from tunesmith.ports.clock import Clock
 from tunesmith.ports.store import Store
@@ -35,6 +36,32 @@ class Place:
     _prepared: set[str] = field(default_factory=set)
 
     @property
+    def join_s(self) -> float:
+        """After so long without a message a new member of a group has nothing to expect."""
+        return 0.05 if self.name == "embedded" else 4.0
+
+    @property
+    def silence_s(self) -> float:
+        """After so long without a message a member has nothing to expect."""
+        return 0.02 if self.name == "embedded" else 0.3
+
+    def events(self, bus: EventBus, topics: Sequence[str], *, group: str = "reader") -> list[Event]:
+        """What `group` has not read yet; it is committed."""
+        subscription = bus.subscribe(group, topics)
+        try:
+            found = []
+            patience_s = self.join_s
+            while messages := subscription.poll(timeout_s=patience_s, max_messages=256):
+                patience_s = self.silence_s
+                for message in messages:
+                    assert message.event is not None, message.decode_error
+                    found.append(message.event)
+                    subscription.commit(message)
+            return found
+        finally:
+            subscription.close()
+
+    @property
     def _s3(self) -> S3 | None:
         return self.parts.getfixturevalue("minio_server") if self.name == "real" else None
 
@@ -48,6 +75,7 @@ class Place:
             "TUNESMITH_S3_ACCESS_KEY": s3.access_key,
             "TUNESMITH_S3_SECRET_KEY": s3.secret_key,
             "TUNESMITH_BUS": f"kafka://{self.parts.getfixturevalue('kafka_broker')}",
+            "TUNESMITH_KAFKA_PARTITIONS": "2",
             "TUNESMITH_KAFKA_TOPIC_PREFIX": f"{_name_of(folder)}.",
         }
 

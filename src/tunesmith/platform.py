@@ -216,9 +216,11 @@ def open_bus(settings: Settings, clock: Clock, *, creates: bool = False) -> Even
         )
     from tunesmith.adapters.kafka_bus import KafkaBus
     from tunesmith.adapters.kafka_settings import KafkaSettings
+    from tunesmith.adapters.prefixed_bus import PrefixedBus
 
     kafka = read_settings(KafkaSettings, **({"create_topics": True} if creates else {}))
-    return KafkaBus.of(kafka, settings.bus, allow_insecure=settings.allow_insecure, clock=clock)
+    bus = KafkaBus.of(kafka, settings.bus, allow_insecure=settings.allow_insecure, clock=clock)
+    return PrefixedBus(bus, kafka.topic_prefix) if kafka.topic_prefix else bus
 
 
 def _local_path(url: str, scheme: str, setting: str, *, default: Path) -> Path:

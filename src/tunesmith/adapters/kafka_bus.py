@@ -85,6 +85,8 @@ class KafkaBus:
             partitions=settings.partitions,
             replication_factor=settings.replication_factor,
             may_create_topics=settings.create_topics,
+            session_timeout_s=settings.session_timeout_s,
+            max_poll_interval_s=settings.max_poll_interval_s,
         )
 
     def ensure_topics(self, topics: Sequence[str]) -> Sequence[str]:

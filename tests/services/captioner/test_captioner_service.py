@@ -32,6 +32,7 @@ class Client:
         self.operations = operations_pb2_grpc.OperationsStub(channel)
         self.bus = workshop.place.bus(data, clock=SystemClock())
         self.workshop = workshop
+        self.readers = 0
         workshop.store = workshop.place.store(data)
 
     def caption(self, collection_id: str, **request: Any) -> captioner_pb2.CaptionedCollection:
@@ -47,12 +48,9 @@ class Client:
         return list(self.jobs.ListJobs(jobs_pb2.ListJobsRequest(kind="caption")).jobs)
 
     def captioned_events(self) -> list[Event]:
-        subscription = self.bus.subscribe("test", [topic_of("captioner")])
-        try:
-            events = [message.event for message in subscription.poll(timeout_s=0.0, max_messages=100)]
-        finally:
-            subscription.close()
-        return [event for event in events if event is not None and event.type == CLIPS_CAPTIONED]
+        self.readers += 1
+        events = self.workshop.place.events(self.bus, [topic_of("captioner")], group=f"test-{self.readers}")
+        return [event for event in events if event.type == CLIPS_CAPTIONED]
 
 
 @pytest.fixture

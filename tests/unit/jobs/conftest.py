@@ -23,23 +23,19 @@ from tunesmith.ports.store import Store
 class Workshop:
     """What a reconciler works with."""
 
+    place: Place
     store: Store
     bus: EventBus
     launcher: RecordingLauncher
     clock: FakeClock
     jobs: JobStore
     reconciler: Reconciler
+    readers: int = 0
 
     def published(self) -> list[Event]:
         """Every event of the service's topic, in order."""
-        subscription = self.bus.subscribe("reader", ["tunesmith.trainer"])
-        try:
-            found = []
-            while messages := subscription.poll(timeout_s=0.05):
-                found += [message.event for message in messages if message.event]
-            return found
-        finally:
-            subscription.close()
+        self.readers += 1
+        return self.place.events(self.bus, ["tunesmith.trainer"], group=f"reader-{self.readers}")
 
 
 @pytest.fixture
@@ -62,5 +58,5 @@ def workshop(place: Place, tmp_path: Path) -> Iterator[Workshop]:
         worker_env={},
         hosts=Hosts(store, clock, host=launcher.scope, services=["trainer"]),
     )
-    yield Workshop(store, bus, launcher, clock, jobs, reconciler)
+    yield Workshop(place, store, bus, launcher, clock, jobs, reconciler)
     bus.close()

@@ -20,9 +20,10 @@ def loop(workshop, handler) -> ConsumerLoop:
 def drain(workshop, consumer, rounds=3 * MAX_ATTEMPTS) -> None:
     subscription = workshop.bus.subscribe("g", [TOPIC])
     try:
+        consumer.handle_batch(subscription, timeout_s=workshop.place.join_s)
         for _ in range(rounds):
-            consumer.handle_batch(subscription, timeout_s=0.02)
             workshop.clock.advance(5)
+            consumer.handle_batch(subscription, timeout_s=workshop.place.silence_s)
     finally:
         subscription.close()
 

@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from tunesmith.adapters.local_store import LocalStore
 from tunesmith.domain import keys
 from tunesmith.domain.errors import Conflict, DataLoss, InvalidInput, NotFound, Unavailable
 from tunesmith.domain.jobs import MAX_SEEN, Job
 from tunesmith.jobs.state import JobStore
+from tunesmith.ports.store import Store
 
 
 def submit(jobs: JobStore, job_id: str = "j1", **request: object) -> Job:
     return jobs.submit(job_id=job_id, kind="tune", service="trainer", request=request)[0]
 
 
-class LosingReplies(LocalStore):
+class LosingReplies:
     """A store that applies a write and then answers as if it had failed, as a retried HTTP request does."""
 
-    def __init__(self, inner: LocalStore, error: Exception) -> None:
-        self.__dict__.update(inner.__dict__)
+    def __init__(self, inner: Store, error: Exception) -> None:
+        self.inner = inner
         self.error = error
         self.armed = True
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
     def create(self, key: str, data: bytes) -> str:
-        version = super().create(key, data)
+        version = self.inner.create(key, data)
         self._answer()
         return version
 
     def replace(self, key: str, data: bytes, *, version: str) -> str:
-        version = super().replace(key, data, version=version)
+        version = self.inner.replace(key, data, version=version)
         self._answer()
         return version
 
