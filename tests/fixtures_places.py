@@ -79,6 +79,11 @@ class Place:
             "TUNESMITH_KAFKA_TOPIC_PREFIX": f"{_name_of(folder)}.",
         }
 
+    def shared_environment(self, folder: Path) -> dict[str, str]:
+        """The settings with which processes of other data folders open the system of `folder`."""
+        embedded = {"TUNESMITH_STORE": f"file://{folder}/store", "TUNESMITH_BUS": f"sqlite://{folder}/bus.sqlite"}
+        return self.environment(folder) or embedded
+
     def _store_url(self, folder: Path, s3: S3) -> str:
         return f"s3://{_name_of(folder)}?endpoint={s3.endpoint}"
 

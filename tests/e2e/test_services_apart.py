@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from contract.deadline import eventually
-from tunesmith.adapters.local_store import LocalStore
+from fixtures_places import Place
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.addresses import SERVICE_PORTS
 from tunesmith.jobs.state import JobStore
@@ -32,6 +32,7 @@ class Apart:
     """Processes of services by name (a second trainer is `trainer-2`), each with a data folder of its own."""
 
     root: Path
+    place: Place
     env: dict[str, str] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
@@ -42,8 +43,7 @@ class Apart:
         settings = {
             "TUNESMITH_DATA": str(self.root / name),
             "TUNESMITH_LISTEN": self.addresses[name],
-            "TUNESMITH_STORE": f"file://{self.root}/store",
-            "TUNESMITH_BUS": f"sqlite://{self.root}/bus.sqlite",
+            **self.place.shared_environment(self.root),
             "TUNESMITH_HOST_LOST_AFTER_S": "2",
             "TUNESMITH_DRAIN_S": "1",
         }
@@ -84,7 +84,7 @@ class Apart:
 
     @property
     def jobs(self) -> JobStore:
-        return JobStore(LocalStore(self.root / "store"), SystemClock())
+        return JobStore(self.place.store(self.root), SystemClock())
 
     def workers(self) -> list[psutil.Process]:
         found = []
@@ -105,8 +105,9 @@ class Apart:
 
 
 @pytest.fixture
-def apart(tmp_path: Path) -> Iterator[Apart]:
-    services = Apart(tmp_path)
+def apart(place: Place, tmp_path: Path) -> Iterator[Apart]:
+    place.store(tmp_path)  # makes its buckets
+    services = Apart(tmp_path, place)
     yield services
     services.end()
 

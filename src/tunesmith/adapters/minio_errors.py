@@ -19,6 +19,7 @@ from tunesmith.domain.errors import (
     NotFound,
     PermissionRefused,
     ResourceExhausted,
+    StoreUnavailable,
     TunesmithError,
     Unavailable,
 )
@@ -139,10 +140,9 @@ def not_found(key: str) -> NotFound:
     return NotFound(f"no object is stored under {key}", reason="OBJECT_NOT_FOUND", metadata={"key": key})
 
 
-def _unavailable(address: MinioAddress, what: str) -> Unavailable:
-    return Unavailable(
+def _unavailable(address: MinioAddress, what: str) -> StoreUnavailable:
+    return StoreUnavailable(
         f"the store at {address.endpoint} {what}; check that it runs, and that TUNESMITH_STORE names its address",
-        reason="STORE_UNAVAILABLE",
         metadata={"endpoint": address.endpoint},
     )
 

@@ -29,7 +29,7 @@ from tunesmith.adapters.minio_errors import (
 from tunesmith.adapters.minio_marks import Fate, Mark, Version
 from tunesmith.adapters.object_keys import check_key, check_prefix
 from tunesmith.domain.areas import area_of, areas_under
-from tunesmith.domain.errors import AlreadyExists, Conflict, NotFound, TunesmithError, Unavailable
+from tunesmith.domain.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable, TunesmithError, Unavailable
 from tunesmith.ports.store import ObjectInfo, StoredObject
 
 log = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ class MinioStore:
                 raise problem
         if not doubtful:
             raise problem
-        raise Unavailable(
+        raise StoreUnavailable(
             f"whether {key} was written to the store at {self._address.endpoint} is not known ({problem.message}); "
             "read it again before writing",
             reason="STORE_OUTCOME_UNKNOWN",

@@ -120,6 +120,12 @@ class Unavailable(TunesmithError):
     reason = "UNAVAILABLE"
 
 
+class StoreUnavailable(Unavailable):
+    """The store does not answer, or did not say whether it wrote; work that met this begins again by itself."""
+
+    reason = "STORE_UNAVAILABLE"
+
+
 class DeadlineExceeded(TunesmithError):
     """The time allowed has passed."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.domain.jobs import Job, JobError
-from tunesmith.jobs.worker import EXIT_FENCED, EXIT_INTERRUPTED, EXIT_MISCONFIGURED
+from tunesmith.jobs.worker import EXIT_FENCED, EXIT_INTERRUPTED, EXIT_MISCONFIGURED, EXIT_UNAVAILABLE
 from tunesmith.ports.launcher import OUT_OF_MEMORY, LaunchStatus
 
 MAX_FAILURES = 3
@@ -41,7 +41,7 @@ def judged(job: Job, status: LaunchStatus, *, can_shrink: bool) -> Loss:
     """
     out_of_memory = status.reason == OUT_OF_MEMORY
     own_fault = status.state == "exited" and (status.exit_code or 0) >= 0
-    if status.exit_code in (EXIT_INTERRUPTED, EXIT_FENCED):
+    if status.exit_code in (EXIT_INTERRUPTED, EXIT_FENCED, EXIT_UNAVAILABLE):
         own_fault = False
     if out_of_memory:
         own_fault = not can_shrink

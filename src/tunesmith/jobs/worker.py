@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.domain.errors import Conflict, Interrupted, ResourceExhausted, TunesmithError
+from tunesmith.domain.errors import Conflict, Interrupted, ResourceExhausted, StoreUnavailable, TunesmithError
 from tunesmith.domain.events import JOB_FAILED
 from tunesmith.domain.jobs import Job, JobError, Progress
 from tunesmith.jobs.state import JobStore
@@ -22,6 +22,8 @@ from tunesmith.telemetry import log_context
 
 log = logging.getLogger(__name__)
 
+EXIT_UNAVAILABLE = 69
+"""The store did not answer; the job is queued again, and has not failed (EX_UNAVAILABLE of sysexits.h)."""
 EXIT_INTERRUPTED = 75
 """Asked to stop and saved what it had; the job is queued again (EX_TEMPFAIL of sysexits.h)."""
 EXIT_FENCED = 76
@@ -80,8 +82,9 @@ Work = Callable[[WorkContext], Outcome]
 def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Clock) -> int:
     """Do one attempt of a job and write its outcome; returns the process's exit code.
 
-    A TunesmithError is the job's failure, recorded with its reason; any other exception ends the process with a
-    traceback in the launch's log, and the reconciler decides whether to try again.
+    A TunesmithError is the job's failure, recorded with its reason, unless it is the store that does not answer; any
+    other exception ends the process with a traceback in the launch's log, and the reconciler decides whether to try
+    again.
     """
     stop = threading.Event()
     fence = Ticker("fence", lambda: _stop_when_fenced(jobs, job_id, epoch, stop), interval_s=FENCE_INTERVAL_S)
@@ -103,6 +106,9 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
         except Interrupted as error:
             log.info("interrupted: %s", error)
             return EXIT_INTERRUPTED
+        except StoreUnavailable as error:
+            log.error("%s", error.message)
+            return EXIT_UNAVAILABLE
         except (TunesmithError, OSError, RuntimeError) as raised:
             known = _explained(raised)
             if known is None:
@@ -120,6 +126,9 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
                 _finish(jobs, job_id, epoch, phase="failed", error=failure, events=[(JOB_FAILED, job_id, data)])
             except Conflict:
                 return EXIT_FENCED
+            except StoreUnavailable as error:
+                log.error("the failure could not be written: %s", error.message)
+                return EXIT_UNAVAILABLE
         finally:
             fence.stop()
     return 0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tunesmith.addresses import SERVICE_PORTS
 from tunesmith.domain.errors import InvalidSettings, TunesmithError, Unavailable
-from tunesmith.jobs.worker import EXIT_MISCONFIGURED, Outcome, Work, WorkContext, run_worker
+from tunesmith.jobs.worker import EXIT_MISCONFIGURED, EXIT_UNAVAILABLE, Outcome, Work, WorkContext, run_worker
 from tunesmith.platform import Platform
 from tunesmith.recipes import check_code
 from tunesmith.rpc.data_folder import held
@@ -21,8 +21,6 @@ from tunesmith.telemetry import configure_logging
 log = logging.getLogger(__name__)
 
 EXIT_USAGE = 2
-EXIT_UNAVAILABLE = 69
-"""EX_UNAVAILABLE of sysexits.h: a supervisor may start the process again later."""
 
 BuildWorks = Callable[[Platform], Mapping[str, Work]]
 """A service's work by job kind."""

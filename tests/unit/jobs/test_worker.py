@@ -6,10 +6,12 @@ import errno
 
 import pytest
 
-from tunesmith.domain.errors import Interrupted, NoUsableRows
+from tunesmith.domain.errors import Interrupted, NoUsableRows, StoreUnavailable
 from tunesmith.domain.jobs import Progress
 from tunesmith.jobs import worker
-from tunesmith.jobs.worker import EXIT_FENCED, EXIT_INTERRUPTED, Outcome, run_worker
+from tunesmith.jobs.reconciler import MAX_FAILURES
+from tunesmith.jobs.worker import EXIT_FENCED, EXIT_INTERRUPTED, EXIT_UNAVAILABLE, Outcome, run_worker
+from tunesmith.ports.launcher import LaunchStatus
 
 
 @pytest.fixture
@@ -31,6 +33,27 @@ def test_an_outcome_and_its_events_are_one_step(running):
     job = running.jobs.get("j1")
     assert (job.phase, job.result["n"], [e.data for e in job.outbox]) == ("succeeded", 2, [{"n": 2}])
     assert job.result["usage"]["cpu_s"] > 0
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("the store is away"), NoUsableRows("none")])
+def test_a_store_that_goes_away_is_not_the_jobs_failure(running, monkeypatch, error):
+    def away(*_, **__):
+        raise StoreUnavailable("the store is away")
+
+    def work(_):
+        monkeypatch.setattr(running.jobs, "change", away)
+        raise error
+
+    assert work_on(running, work) == EXIT_UNAVAILABLE
+    monkeypatch.undo()
+    for _ in range(2 * MAX_FAILURES):
+        attempt = running.jobs.get("j1").attempt
+        running.launcher.end(f"tune-j1-{attempt}", LaunchStatus("exited", EXIT_UNAVAILABLE))
+        running.reconciler.tick()
+        running.reconciler.tick()
+
+    job = running.jobs.get("j1")
+    assert (job.phase, job.failures, job.attempt) == ("running", 0, 1 + 2 * MAX_FAILURES)
 
 
 def test_an_older_attempt_does_not_even_begin(running):
