@@ -21,6 +21,7 @@ from tunesmith.ports.bus import EventBus
 from tunesmith.ports.clock import Clock
 from tunesmith.ports.language_model import DescribedLanguageModel
 from tunesmith.ports.launcher import Launcher
+from tunesmith.ports.serving import ServingBackend
 from tunesmith.ports.store import Store
 from tunesmith.settings import Settings, read_settings
 
@@ -128,6 +129,23 @@ def open_language_model(
     return OpenAILanguageModel(endpoint, model=read.model, api=read.api)
 
 
+def open_serving(settings: Settings) -> ServingBackend | None:
+    """Who is asked whether a version is served as it was judged; None where `settings.serving` is `none`.
+
+    Connecting happens with each question, so that a server may move in between.
+    """
+    if settings.serving == "none":
+        return None
+    from tunesmith.adapters.generator_serving import GeneratorServing
+
+    own = settings.serving == "embedded"
+    return GeneratorServing(
+        (lambda: _served_address(settings.data)) if own else (lambda: settings.serving.removeprefix("grpc://")),
+        auth_token=settings.auth_token,
+        root_certificates=settings.tls_cert.read_bytes() if settings.tls_cert else None,
+    )
+
+
 def _read_language_model_url(url: str) -> _LanguageModelUrl:
     if url == "embedded":
         return _LanguageModelUrl("embedded", "")
@@ -159,7 +177,8 @@ def _served_address(data: Path) -> str:
         return str(json.loads((data / SERVER_FILE).read_text())["address"])
     except (OSError, ValueError, KeyError, TypeError):
         raise Unavailable(
-            f"no generator is served on {data}; start `tunesmith up`, or set TUNESMITH_LLM to another language model",
+            f"no generator is served on {data}; start `tunesmith up`, or set TUNESMITH_LLM (for writing) or "
+            "TUNESMITH_SERVING (for promoting) to the address of another one",
             reason="LLM_NOT_SERVED",
         ) from None
 

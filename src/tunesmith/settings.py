@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -54,6 +55,11 @@ class Settings(BaseSettings):
     does not chat) or `tgi+http(s)://host` (text-generation-inference)."""
     llm_api_key: SecretStr = SecretStr("")
     """Key that is sent to `llm` as `Authorization: Bearer KEY`."""
+    serving: str = "embedded"
+    """Who is asked, before a version becomes champion, whether it is served as it was judged: `embedded` (the generator
+    served on this data folder), `grpc://host:port`, or `none` to have nobody asked."""
+    serving_wait_s: float = Field(default=300.0, ge=0, le=86400)
+    """Seconds that a promotion waits for that generator before its job fails."""
     recipes: str = ""
     """Python files with recipes of one's own, joined by `:` (`;` on Windows); read from the environment alone."""
     listen: str = "127.0.0.1:50400"
@@ -88,6 +94,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_file(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else None
+
+    @field_validator("serving")
+    @classmethod
+    def _known_serving(cls, value: str) -> str:
+        if value not in ("embedded", "none") and not re.fullmatch(r"grpc://[^\s/@]+:\d{1,5}", value):
+            raise ValueError("must be embedded, none or grpc://host:port")
+        return value
 
     @field_validator("data")
     @classmethod

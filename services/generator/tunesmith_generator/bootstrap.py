@@ -27,12 +27,13 @@ from tunesmith_generator.backends import BackendList, read_backend
 from tunesmith_generator.consumer import consumers
 from tunesmith_generator.handlers import Serving
 from tunesmith_generator.known import KnownAnswers
+from tunesmith_generator.parity_servicer import ParityServicer
 from tunesmith_generator.reload import ModelTable
 from tunesmith_generator.runners.embedded import EmbeddedRunner
 from tunesmith_generator.runners.exchange import EngineSettings
 from tunesmith_generator.servicer import GeneratorServicer
 from tunesmith_generator.settings import GeneratorSettings
-from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
+from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc, parity_pb2, parity_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
         concurrency=settings.max_batch_size,
     )
     watch = _ChampionWatch(table, settings.refresh_interval_s)
+    kind = read_backend(settings.backend).kind
 
     async def stop() -> None:
         await watch.stop()
@@ -83,6 +85,12 @@ def build(platform: Platform, board: JobBoard) -> Service:
                 "GeneratorService",
                 generator_pb2_grpc.add_GeneratorServiceServicer_to_server,
                 GeneratorServicer(serving, tuple(all_recipes())),
+            ),
+            mount(
+                parity_pb2,
+                "ParityService",
+                parity_pb2_grpc.add_ParityServiceServicer_to_server,
+                ParityServicer(serving, backend=kind, number_format=settings.dtype if kind == "embedded" else ""),
             ),
         ),
         topics=(topic_of("trainer"),),

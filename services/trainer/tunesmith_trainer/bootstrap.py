@@ -16,10 +16,12 @@ from tunesmith.domain.events import (
     PAIRS_WRITTEN,
     RUN_SUCCEEDED,
 )
+from tunesmith.domain.jobs import Progress
+from tunesmith.domain.parity import PARITY
 from tunesmith.jobs.reconciler import JobKind
 from tunesmith.jobs.ticking import Ticker
 from tunesmith.jobs.worker import Outcome, Work, WorkContext
-from tunesmith.platform import Platform, open_language_model
+from tunesmith.platform import Platform, open_language_model, open_serving
 from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith.rpc.service import Service
@@ -47,6 +49,7 @@ from tunesmith_trainer.handlers import CurateRequest, JudgeRequest, TuneRequest,
 from tunesmith_trainer.novelty import example_digests
 from tunesmith_trainer.pair_servicer import PairServicer, pairs_result
 from tunesmith_trainer.pair_writing import WriteRequest, write_pairs
+from tunesmith_trainer.parity import ParityGate
 from tunesmith_trainer.policy_servicer import PolicyServicer
 from tunesmith_trainer.publishing import PublishRequest, publish
 from tunesmith_trainer.publishing_servicer import PublishingServicer, publication_result
@@ -203,6 +206,14 @@ def _judge(platform: Platform, context: WorkContext) -> Outcome:
         scratch=_folder(platform, "scratch"),
         bases_folder=bases_folder(platform),
         cause=f"job {context.job.id}",
+        parity=ParityGate(
+            store=platform.store,
+            clock=platform.clock,
+            backend=open_serving(platform.settings),
+            patience_s=platform.settings.serving_wait_s,
+            should_stop=context.should_stop,
+            waiting=lambda why: context.report(Progress("promote", message=f"waiting for the generator: {why}")),
+        ),
         report=context.report,
         should_stop=context.should_stop,
     )
@@ -230,15 +241,20 @@ def _judge(platform: Platform, context: WorkContext) -> Outcome:
             "action": "promote",
         }
         events.append((MODEL_PROMOTED, context.job.id, promoted))
-    elif not report.passed:
+    elif judged.refusal is not None or not report.passed:
+        failed = [gate.name for gate in report.gates if not gate.passed]
         rejected = {
             "job_id": context.job.id,
             "recipe": version.recipe,
             "model_version": version.id,
-            "failed_gates": [gate.name for gate in report.gates if not gate.passed],
+            "failed_gates": [*failed, *([PARITY] if judged.refusal else [])],
         }
         events.append((MODEL_REJECTED, context.job.id, rejected))
-    result = {"version": version.to_json(), "promoted": judged.champion is not None, "passed": report.passed}
+    result = {
+        "version": version.to_json(),
+        "promoted": judged.champion is not None,
+        "passed": report.passed and judged.refusal is None,
+    }
     return Outcome(result, events)
 
 

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from tunesmith.domain.examples import Split
 from tunesmith.domain.ids import canonical_json, content_id
 from tunesmith.domain.jobs import Progress, ProgressReporter
 from tunesmith.domain.models import Champion, ModelVersion, Report
+from tunesmith.domain.parity import NotAsJudged, ParityCheck
 from tunesmith.domain.records import Collection
 from tunesmith.domain.runs import FollowUp, Run, TrainingProgress, TrainingSettings
 from tunesmith.ports.clock import Clock, rfc3339
@@ -32,6 +33,7 @@ from tunesmith_trainer import registry
 from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, fetch_base, publish_base
 from tunesmith_trainer.catalogues import reference_of
 from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest
+from tunesmith_trainer.parity import MAX_PROBE_TOKENS, ParityGate, probe_prompts
 from tunesmith_trainer.torch_backend.builtin import BUILTIN_BASES
 
 if TYPE_CHECKING:
@@ -139,6 +141,8 @@ class Judged:
     report: Report
     champion: Champion | None
     """The alias after promotion; None when the version was not promoted."""
+    refusal: ParityCheck | None = None
+    """Why a version that passed its gates was not promoted: it is not served as it was judged."""
 
 
 def plan_curation(
@@ -331,12 +335,14 @@ def judge_run(
     scratch: Path,
     bases_folder: Path,
     cause: str,
+    parity: ParityGate,
     report: ProgressReporter,
     should_stop: Callable[[], bool],
 ) -> Judged:
     """Measure a run's adapter, register it as a model version with its report, and promote it when it may be.
 
-    `cause` is noted in the alias' history. Raises what loading the models raises, and Interrupted.
+    `cause` is noted in the alias' history. Raises what loading the models raises, what `parity` raises when nobody can
+    be asked, and Interrupted.
     """
     recipe = recipe_named(request.recipe)
     run = get_run(store, recipe.name, request.run_id)
@@ -348,8 +354,13 @@ def judge_run(
     version, made = _version_of(recipe, run, rival, store, clock, scratch, bases_folder, report, should_stop)
     if not (request.promote and version.passed):
         return Judged(version, made, None)
-    report(Progress("promote", message=version.id))
-    champion, _ = registry.promote(store, clock, recipe.name, version.id, cause=cause, expected=None)
+    report(Progress("promote", message=f"comparing what is served with what was judged: {version.id}"))
+    try:
+        champion, _ = registry.promote(
+            store, clock, recipe.name, version.id, cause=cause, expected=None, served_as_judged=parity.require
+        )
+    except NotAsJudged as refused:
+        return Judged(version, made, None, refused.check)
     return Judged(version, made, champion)
 
 
@@ -365,7 +376,7 @@ def _version_of(
     should_stop: Callable[[], bool],
 ) -> tuple[ModelVersion, Report]:
     """The model version of this run against this rival: found, or measured and registered."""
-    from tunesmith_trainer.evaluation.judge import judge, report_id
+    from tunesmith_trainer.evaluation.judge import judge, judge_prompts, report_id
 
     dataset = get_dataset(store, recipe.name, run.dataset_id)
     reference = reference_of(store, dataset)
@@ -418,6 +429,12 @@ def _version_of(
     )
     shutil.rmtree(folder, ignore_errors=True)
     report(Progress("report", message="drawing the report"))
+    probes = subjects["candidate"].probes(
+        probe_prompts(judge_prompts(recipe, test_examples)),
+        max_new_tokens=min(recipe.generation.max_new_tokens, MAX_PROBE_TOKENS),
+        stop=recipe.generation.stop,
+    )
+    made = replace(made, probes=probes)
     metric_rows = [json.loads(line) for line in store.get(run.metrics_key).data.decode().splitlines() if line.strip()]
     page = render_page(made, dataset=dataset, run=run, metric_rows=metric_rows, train_answers=train_answers)
     # Before the report that leads to it, so that no report is without its page.

@@ -9,11 +9,12 @@ from google.protobuf import struct_pb2
 
 from tunesmith.domain.datasets import Dataset
 from tunesmith.domain.models import MAX_PROMPT_CHARS, Champion, Measure, ModelVersion, Report
+from tunesmith.domain.parity import PARITY, ParityCheck
 from tunesmith.domain.runs import FollowUp, Run
 from tunesmith.domain.sweeps import Sweep, Value
 from tunesmith.recipes.base import Recipe
 from tunesmith.rpc.convert import to_struct, to_timestamp
-from tunesmith_proto.trainer.v1 import models_pb2, sweeps_pb2, trainer_pb2
+from tunesmith_proto.trainer.v1 import models_pb2, parity_pb2, sweeps_pb2, trainer_pb2
 
 FOLLOW_UPS: Mapping[int, FollowUp] = {
     trainer_pb2.FOLLOW_UP_UNSPECIFIED: "promote",
@@ -103,9 +104,10 @@ def version_message(version: ModelVersion, *, champion: bool) -> models_pb2.Mode
     )
 
 
-def report_message(report: Report) -> models_pb2.Report:
-    """A report."""
-    return models_pb2.Report(
+def report_message(report: Report, check: ParityCheck | None = None) -> models_pb2.Report:
+    """A report, with what was found about serving since: a check that does not agree is a gate that did not pass."""
+    differs = check is not None and check.checked and not check.agrees
+    message = models_pb2.Report(
         id=report.id,
         recipe=report.recipe,
         run_id=report.run_id,
@@ -134,9 +136,38 @@ def report_message(report: Report) -> models_pb2.Report:
             )
             for gate in report.gates
         ],
-        passed=report.passed,
+        passed=report.passed and not differs,
         create_time=to_timestamp(report.created_at),
         prompts=[prompt for prompt in report.prompts if len(prompt) < MAX_PROMPT_CHARS],
+        parity=parity_message(check) if check else None,
+    )
+    if check is not None and differs:
+        message.gates.add(
+            name=PARITY,
+            metric="largest_difference",
+            passed=False,
+            value=check.largest_difference,
+            comparison="<=",
+            limit=check.tolerance,
+            detail=check.detail,
+        )
+    return message
+
+
+def parity_message(check: ParityCheck) -> parity_pb2.ParityCheck:
+    """A comparison of what is served with what was judged."""
+    return parity_pb2.ParityCheck(
+        checked=check.checked,
+        agrees=check.agrees,
+        num_prompts=check.num_prompts,
+        num_agreeing=check.num_agreeing,
+        num_tokens=check.num_tokens,
+        num_compared=check.num_compared,
+        largest_difference=check.largest_difference,
+        tolerance=check.tolerance,
+        backend=check.backend,
+        detail=check.detail,
+        check_time=to_timestamp(check.checked_at),
     )
 
 

@@ -21,7 +21,7 @@ from tunesmith.recipes import recipe_named
 from tunesmith.rpc.convert import checked_request_id
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith_proto.trainer.v1 import publishing_pb2, publishing_pb2_grpc
-from tunesmith_trainer import handlers, publishing, registry
+from tunesmith_trainer import handlers, parity, publishing, registry
 from tunesmith_trainer.model_card import CardFacts, model_card
 
 CHUNK_BYTES = 1024 * 1024
@@ -87,6 +87,7 @@ class PublishingServicer(publishing_pb2_grpc.PublishingServiceServicer):
         dataset = handlers.get_dataset(self._store, recipe.name, version.dataset_id)
         collections = [handlers.get_collection(self._store, recipe.name, name) for name in dataset.collections]
         origins = dict.fromkeys(c.derived_from for c in collections if c.derived_from)
+        check = parity.find_check(self._store, recipe.name, version.id)
         facts = CardFacts(
             recipe=recipe,
             version=version,
@@ -96,7 +97,7 @@ class PublishingServicer(publishing_pb2_grpc.PublishingServiceServicer):
             collections=[*collections, *(handlers.get_collection(self._store, recipe.name, name) for name in origins)],
             form=_form(request.form),
             base_name=publishing.published_base_name(version.base_model),
-            served="",
+            served=check.detail if check else "",
             repo_id=request.repo_id[:200],
             software=f"tunesmith {tunesmith.__version__}",
         )

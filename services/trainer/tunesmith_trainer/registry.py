@@ -116,12 +116,20 @@ def champion(store: Store, recipe: str) -> Champion | None:
 
 
 def promote(
-    store: Store, clock: Clock, recipe: str, version: str, *, cause: str, expected: str | None
+    store: Store,
+    clock: Clock,
+    recipe: str,
+    version: str,
+    *,
+    cause: str,
+    expected: str | None,
+    served_as_judged: Callable[[ModelVersion, Report], object],
 ) -> tuple[Champion, bool]:
     """Make `version` the champion and tell whether the alias moved; no-op when it is the champion already.
 
     `expected` is the champion that the caller judged against ("" for none): Conflict when it is another by now. None
-    moves the alias from whatever it is. `cause` names the job or request.
+    moves the alias from whatever it is. `cause` names the job or request. `served_as_judged` is asked just before the
+    alias moves and raises to refuse (`parity.ParityGate.require`).
 
     FailedPrecondition, listing the failed gates, when the version's report did not pass, is missing or is not about
     this version. NotFound, DataLoss as in `get_version`. After Unavailable the move may or may not have happened:
@@ -138,7 +146,8 @@ def promote(
         return version
 
     if move(champion(store, recipe)) is not None:
-        _check_servable(store, get_version(store, recipe, version))
+        found = get_version(store, recipe, version)
+        served_as_judged(found, _check_servable(store, found))
     return _move_alias(store, clock, recipe, move, action="promote", cause=cause)
 
 
@@ -146,8 +155,10 @@ def rollback(store: Store, clock: Clock, recipe: str, *, cause: str, expected: s
     """Make the champion before the current one champion again, and give back the alias.
 
     Versions that were rolled back from are not gone back to, and those that may not be served are passed over:
-    repeated rollbacks walk back in time. `expected` (the current champion, when the caller gives none) guards against
-    rolling back twice: Conflict when the champion is another. FailedPrecondition when there is nothing to go back to.
+    repeated rollbacks walk back in time. Nobody is asked whether they are served as judged, as they were once: a
+    rollback has to work when serving is what is broken. `expected` (the current champion, when the caller gives none)
+    guards against rolling back twice: Conflict when the champion is another. FailedPrecondition when there is nothing
+    to go back to.
     """
     current = champion(store, recipe)
     if current is None:
@@ -277,8 +288,8 @@ def _previous(store: Store, current: Champion) -> str:
     )
 
 
-def _check_servable(store: Store, version: ModelVersion) -> None:
-    """FailedPrecondition unless the stored report is about this version and all its gates passed."""
+def _check_servable(store: Store, version: ModelVersion) -> Report:
+    """The stored report; FailedPrecondition unless it is about this version and all its gates passed."""
     try:
         report = get_report(store, version.recipe, version.report_id)
     except NotFound:
@@ -300,6 +311,7 @@ def _check_servable(store: Store, version: ModelVersion) -> None:
         raise _refused(version, details, "GATES_FAILED", failed_gates=[gate.name for gate in failed])
     if report.passed is not True:
         raise _refused(version, f"its report {report.id} did not pass", "GATES_FAILED")
+    return report
 
 
 def _refused(

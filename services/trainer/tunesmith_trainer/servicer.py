@@ -14,13 +14,14 @@ from tunesmith.domain.events import MODEL_PROMOTED, Event, topic_of
 from tunesmith.domain.ids import check_name, derived_uuid
 from tunesmith.domain.jobs import checked_priority
 from tunesmith.domain.models import Champion
-from tunesmith.platform import Platform
+from tunesmith.platform import Platform, open_serving
 from tunesmith.ports.clock import rfc3339
 from tunesmith.recipes import all_recipes, failed_plugins, recipe_named, with_code
 from tunesmith.rpc.convert import checked_request_id, from_struct, page, page_size
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith_proto.trainer.v1 import models_pb2, models_pb2_grpc, trainer_pb2, trainer_pb2_grpc
-from tunesmith_trainer import handlers, lineage, registry
+from tunesmith_trainer import handlers, lineage, parity, registry
+from tunesmith_trainer.evaluation.checked_page import with_check
 from tunesmith_trainer.handlers import JudgeRequest
 from tunesmith_trainer.messages import (
     FOLLOW_UPS,
@@ -33,6 +34,9 @@ from tunesmith_trainer.messages import (
 )
 
 PAGE_CHUNK_BYTES = 256 * 1024
+
+PROMOTE_PATIENCE_S = 20.0
+"""How long a promotion by hand waits for a generator: somebody looks on."""
 
 _Submitted = trainer_pb2.BuildDatasetRequest | trainer_pb2.StartRunRequest | trainer_pb2.JudgeRunRequest
 
@@ -158,16 +162,17 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         recipe = recipe_named(request.recipe)
         report_id = await asyncio.to_thread(self._report_id, recipe.name, request.version)
         report = await asyncio.to_thread(registry.get_report, self._store, recipe.name, report_id)
-        return models_pb2.GetReportResponse(report=report_message(report))
+        check = await asyncio.to_thread(parity.find_check, self._store, recipe.name, report.model_version)
+        return models_pb2.GetReportResponse(report=report_message(report, check))
 
     async def GetReportPage(
         self, request: models_pb2.GetReportPageRequest, context: Any
     ) -> AsyncIterator[models_pb2.GetReportPageResponse]:
         recipe = recipe_named(request.recipe)
         report_id = await asyncio.to_thread(self._report_id, recipe.name, request.version)
-        stored = await asyncio.to_thread(self._store.get, keys.report_page(recipe.name, report_id))
-        for start in range(0, len(stored.data), PAGE_CHUNK_BYTES):
-            yield models_pb2.GetReportPageResponse(chunk=stored.data[start : start + PAGE_CHUNK_BYTES])
+        page = await asyncio.to_thread(self._report_page, recipe.name, report_id)
+        for start in range(0, len(page), PAGE_CHUNK_BYTES):
+            yield models_pb2.GetReportPageResponse(chunk=page[start : start + PAGE_CHUNK_BYTES])
 
     async def PromoteModel(
         self, request: models_pb2.PromoteModelRequest, context: Any
@@ -181,6 +186,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
             version,
             cause="PromoteModel",
             expected=request.expected_champion or None,
+            served_as_judged=self._parity().require,
         )
         if changed:
             await asyncio.to_thread(self._announce, champion)
@@ -238,6 +244,22 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
 
     def _report_id(self, recipe: str, version: str) -> str:
         return registry.get_version(self._store, recipe, self._version_id(recipe, version)).report_id
+
+    def _report_page(self, recipe: str, report_id: str) -> bytes:
+        """The page as it was drawn by the judge, with what was found since about serving."""
+        page = self._store.get(keys.report_page(recipe, report_id)).data
+        version = registry.get_report(self._store, recipe, report_id).model_version
+        check = parity.find_check(self._store, recipe, version)
+        return with_check(page, check)
+
+    def _parity(self) -> parity.ParityGate:
+        settings = self._platform.settings
+        return parity.ParityGate(
+            store=self._store,
+            clock=self._platform.clock,
+            backend=open_serving(settings),
+            patience_s=min(settings.serving_wait_s, PROMOTE_PATIENCE_S),
+        )
 
     def _announce(self, champion: Champion) -> None:
         """Publish ModelPromoted for an alias moved by hand. Generators also look at the alias, should this get lost."""

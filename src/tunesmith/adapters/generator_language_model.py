@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn, cast
 
@@ -26,7 +26,7 @@ from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
 TIMEOUT_S = 300.0
 """The first answer may have to wait until the model is loaded."""
 
-_ERRORS: dict[grpc.StatusCode, type[TunesmithError]] = {
+ERRORS: Mapping[grpc.StatusCode, type[TunesmithError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
@@ -35,6 +35,7 @@ _ERRORS: dict[grpc.StatusCode, type[TunesmithError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
+"""What the generator's answers mean here; all others are Unavailable."""
 
 
 class GeneratorLanguageModel:
@@ -128,7 +129,7 @@ class GeneratorLanguageModel:
         )
 
     def _failed(self, error: grpc.aio.AioRpcError) -> NoReturn:
-        kind = _ERRORS.get(error.code(), Unavailable)
+        kind = ERRORS.get(error.code(), Unavailable)
         raise kind(f"the generator at {self._address}: {error.details()}", reason="LLM_GENERATOR") from error
 
 

@@ -283,6 +283,14 @@ def refusal_lines(report: models_pb2.Report) -> list[str]:
     return lines
 
 
+def parity_lines(report: models_pb2.Report) -> list[str]:
+    """`served = judged: 8 of 8 prompts, ...`; nothing while the version was never to become champion."""
+    if not report.HasField("parity"):
+        return []
+    check = report.parity
+    return [check.detail if check.checked else f"served = judged: {check.detail}"]
+
+
 def answers_table(title: str, answers: Sequence[generator_pb2.Answer]) -> RenderableType:
     """Answers as a numbered list with their seeds, what a chat asked, and a remark on those known or out of format."""
     columns = {

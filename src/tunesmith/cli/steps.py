@@ -14,7 +14,16 @@ from google.protobuf.message import Message
 from tunesmith.cli.connection import Connection
 from tunesmith.cli.problems import EXIT_REFUSED, JobFailed, Stopped, code_of
 from tunesmith.cli.progress import display, follow
-from tunesmith.cli.render import Output, ago, anchors_line, counts, gates_table, measures_table, refusal_lines
+from tunesmith.cli.render import (
+    Output,
+    ago,
+    anchors_line,
+    counts,
+    gates_table,
+    measures_table,
+    parity_lines,
+    refusal_lines,
+)
 from tunesmith.domain.errors import DataLoss, FailedPrecondition, UnknownRecipe
 from tunesmith_proto.common.v1 import jobs_pb2
 from tunesmith_proto.scraper.v1 import scraper_pb2
@@ -203,7 +212,7 @@ def show_verdict(out: Output, report: models_pb2.Report) -> int:
     """Show a report and what its gates say; returns the exit code."""
     out.show(measures_table(report), anchors_line(report))
     if report.passed:
-        out.show(f"passed: model {report.model_version} passed all {len(report.gates)} gates")
+        out.show(f"passed: model {report.model_version} passed all {len(report.gates)} gates", *parity_lines(report))
         return 0
     out.show(gates_table(report), *refusal_lines(report))
     return EXIT_REFUSED

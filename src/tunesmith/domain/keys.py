@@ -130,6 +130,11 @@ def model_version(recipe: str, version: str) -> str:
     return f"models/{recipe}/versions/{version}.json"
 
 
+def parity(recipe: str, version: str) -> str:
+    """The last comparison of what is served with what was judged."""
+    return f"models/{recipe}/parity/{version}.json"
+
+
 def champion(recipe: str) -> str:
     """The champion alias of a recipe."""
     return f"models/{recipe}/champion.json"

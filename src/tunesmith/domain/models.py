@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from tunesmith.domain.parity import Probes
+
 Subject = Literal["base", "candidate", "champion"]
 Unit = Literal["share", "ratio", "bits", "characters", "count"]
 
@@ -89,6 +91,8 @@ class Report:
     created_at: str
     prompts: tuple[str, ...] = ()
     """The prompts of `samples`, shortened; empty where the recipe makes them from seed numbers."""
+    probes: Probes | None = None
+    """What the version must answer when it is served; None in reports that were made before there were probes."""
 
     def to_json(self) -> dict[str, Any]:
         """The report as its JSON object."""
@@ -107,6 +111,7 @@ class Report:
             "passed": self.passed,
             "created_at": self.created_at,
             "prompts": list(self.prompts),
+            "probes": self.probes.to_json() if self.probes else None,
         }
 
     @staticmethod
@@ -127,6 +132,7 @@ class Report:
             passed=row["passed"],
             created_at=row["created_at"],
             prompts=tuple(row.get("prompts", ())),
+            probes=Probes.from_json(row["probes"]) if row.get("probes") else None,
         )
 
 

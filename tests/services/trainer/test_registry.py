@@ -74,6 +74,10 @@ def failing(error: TunesmithError) -> Callable[[], None]:
     return fail
 
 
+def unasked(version: ModelVersion, report: Report) -> None:
+    """Serving parity has tests of its own."""
+
+
 @pytest.fixture
 def store(place: Place, tmp_path: Path) -> FaultyStore:
     return FaultyStore(place.store(tmp_path))
@@ -127,7 +131,7 @@ def add(store: Store, *names: str, passed: bool = True) -> None:
 
 def promote(store: Store, clock: TickingClock, *names: str, expected: str | None = None) -> None:
     for name in names:
-        registry.promote(store, clock, RECIPE, name, cause=f"job-{name}", expected=expected)
+        registry.promote(store, clock, RECIPE, name, cause=f"job-{name}", expected=expected, served_as_judged=unasked)
 
 
 def current(store: Store) -> str:
@@ -189,7 +193,7 @@ def test_what_does_not_exist_is_not_found(store: FaultyStore, clock: TickingCloc
         with pytest.raises(NotFound, match="nobody"):
             ask(store, RECIPE, "nobody")
     with pytest.raises(NotFound):
-        registry.promote(store, clock, RECIPE, "nobody", cause="job", expected=None)
+        registry.promote(store, clock, RECIPE, "nobody", cause="job", expected=None, served_as_judged=unasked)
 
 
 @pytest.mark.parametrize("name", ["../v1", "", "V1", "a/b"])
@@ -197,14 +201,18 @@ def test_a_name_that_cannot_be_a_key_is_refused(store: FaultyStore, clock: Ticki
     with pytest.raises(InvalidInput):
         registry.get_version(store, RECIPE, name)
     with pytest.raises(InvalidInput):
-        registry.promote(store, clock, RECIPE, name, cause="job", expected=None)
+        registry.promote(store, clock, RECIPE, name, cause="job", expected=None, served_as_judged=unasked)
 
 
 def test_promoting_moves_the_alias_and_remembers_why(store: FaultyStore, clock: TickingClock) -> None:
     add(store, "v1", "v2")
 
-    first, changed_first = registry.promote(store, clock, RECIPE, "v1", cause="job-1", expected="")
-    second, changed_second = registry.promote(store, clock, RECIPE, "v2", cause="job-2", expected="v1")
+    first, changed_first = registry.promote(
+        store, clock, RECIPE, "v1", cause="job-1", expected="", served_as_judged=unasked
+    )
+    second, changed_second = registry.promote(
+        store, clock, RECIPE, "v2", cause="job-2", expected="v1", served_as_judged=unasked
+    )
 
     assert (changed_first, changed_second) == (True, True)
     assert (first.rev, second.rev) == (1, 2)
@@ -224,7 +232,9 @@ def test_promoting_the_champion_again_changes_nothing(
     promote(store, clock, "v1")
     before = store.get(keys.champion(RECIPE))
 
-    _, changed = registry.promote(store, clock, RECIPE, "v1", cause="again", expected=expected)
+    _, changed = registry.promote(
+        store, clock, RECIPE, "v1", cause="again", expected=expected, served_as_judged=unasked
+    )
 
     assert not changed
     assert store.get(keys.champion(RECIPE)) == before
@@ -236,7 +246,7 @@ def test_a_version_that_failed_a_gate_is_refused_with_the_gates_words(store: Fau
     promote(store, clock, "v1")
 
     with pytest.raises(FailedPrecondition, match=r"\[novelty\] Novel is 30.0 %: it recites") as caught:
-        registry.promote(store, clock, RECIPE, "bad", cause="job", expected="v1")
+        registry.promote(store, clock, RECIPE, "bad", cause="job", expected="v1", served_as_judged=unasked)
 
     assert caught.value.reason == "GATES_FAILED"
     assert caught.value.metadata["failed_gates"] == "novelty"
@@ -292,7 +302,7 @@ def test_a_promotion_that_was_judged_against_another_champion_conflicts(
 
     for expected in ("v1", ""):
         with pytest.raises(Conflict, match="is v2, not") as caught:
-            registry.promote(store, clock, RECIPE, "v3", cause="job", expected=expected)
+            registry.promote(store, clock, RECIPE, "v3", cause="job", expected=expected, served_as_judged=unasked)
 
     assert caught.value.metadata == {"current": "v2", "expected": ""}
     assert current(store) == "v2"
@@ -307,7 +317,9 @@ def test_of_racing_promotions_exactly_one_wins(store: FaultyStore, clock: Tickin
     def race(name: str) -> str:
         barrier.wait()
         try:
-            _, changed = registry.promote(store, SystemClock(), RECIPE, name, cause=f"job-{name}", expected="start")
+            _, changed = registry.promote(
+                store, SystemClock(), RECIPE, name, cause=f"job-{name}", expected="start", served_as_judged=unasked
+            )
         except Conflict:
             return "lost"
         return name if changed else "no-op"
@@ -329,7 +341,9 @@ def test_racing_promotions_without_an_expectation_follow_each_other_and_none_is_
 
     def race(name: str) -> bool:
         barrier.wait()
-        return registry.promote(store, SystemClock(), RECIPE, name, cause=f"job-{name}", expected=None)[1]
+        return registry.promote(
+            store, SystemClock(), RECIPE, name, cause=f"job-{name}", expected=None, served_as_judged=unasked
+        )[1]
 
     with ThreadPoolExecutor(len(names)) as pool:
         assert all(pool.map(race, names))
@@ -346,7 +360,9 @@ def test_racing_promotions_of_one_version_move_the_alias_once(store: FaultyStore
 
     def race(number: int) -> bool:
         barrier.wait()
-        return registry.promote(store, TickingClock(), RECIPE, "v1", cause="job", expected="")[1]
+        return registry.promote(
+            store, TickingClock(), RECIPE, "v1", cause="job", expected="", served_as_judged=unasked
+        )[1]
 
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(race, range(6))) == [False] * 5 + [True]
@@ -360,7 +376,9 @@ def test_a_write_that_was_applied_but_reported_otherwise_is_recognised(
     promote(store, clock, "v1")
     store.after = failing(error)
 
-    found, changed = registry.promote(store, clock, RECIPE, "v2", cause="job-2", expected="v1")
+    found, changed = registry.promote(
+        store, clock, RECIPE, "v2", cause="job-2", expected="v1", served_as_judged=unasked
+    )
 
     assert changed
     assert (found.version, found.rev) == ("v2", 2)
@@ -377,7 +395,9 @@ def test_an_applied_write_is_recognised_even_under_a_later_move(store: FaultySto
 
     store.after = superseded
 
-    found, changed = registry.promote(store, clock, RECIPE, "v2", cause="job-2", expected=None)
+    found, changed = registry.promote(
+        store, clock, RECIPE, "v2", cause="job-2", expected=None, served_as_judged=unasked
+    )
 
     assert changed
     assert found.version == "v3"
@@ -506,7 +526,7 @@ def test_corrupt_objects_are_data_loss_that_names_the_key(store: FaultyStore, cl
         with pytest.raises(DataLoss, match=key.replace(".", r"\.")):
             ask()
     with pytest.raises(DataLoss):
-        registry.promote(store, clock, RECIPE, "v1", cause="job", expected=None)
+        registry.promote(store, clock, RECIPE, "v1", cause="job", expected=None, served_as_judged=unasked)
 
 
 def test_an_object_under_the_wrong_key_is_data_loss(store: FaultyStore) -> None:

@@ -238,6 +238,21 @@ def test_a_promotion_that_gates_refuse_exits_3_and_shows_them(tunesmith: Tunesmi
     assert for_programs.document["champion"] is None
 
 
+def test_report_and_promotion_say_whether_it_is_served_as_judged(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    line = "served = judged: 8 of 8 prompts, largest difference 2e-05 (tolerance 0.001)"
+    fake.report.parity.checked = fake.report.parity.agrees = True
+    fake.report.parity.detail = line
+
+    assert line in tunesmith("report", "micro_genre").out
+    assert line in tunesmith("promote", "micro_genre", "mv-new").out
+
+
+def test_a_promotion_without_a_comparison_says_so(tunesmith: Tunesmith, fake: FakeServices) -> None:
+    fake.report.parity.detail = "not checked: TUNESMITH_SERVING=none"
+
+    assert "served = judged: not checked: TUNESMITH_SERVING=none" in tunesmith("report", "micro_genre").out
+
+
 def test_a_promotion_that_is_refused_for_another_reason_is_an_error(tunesmith: Tunesmith, fake: FakeServices) -> None:
     fake.failures["PromoteModel"] = [status(code_pb2.ABORTED, "another is champion", "CHAMPION_MOVED")]
 

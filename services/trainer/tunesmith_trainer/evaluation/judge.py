@@ -57,6 +57,8 @@ def report_id(recipe: Recipe, run_id: str, champion_version: str, catalogue_hash
         "judge": asdict(recipe.judge),
         "generation": asdict(recipe.generation),
         "gates": [asdict(gate) for gate in (*recipe.gates, *SHARED_GATES)],
+        # Reports have kept answers to compare serving with since this stands here.
+        "probes": 1,
     }
     if recipe.code_hash:
         settings["code"] = recipe.code_hash

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.domain.models import Subject
+from tunesmith.domain.parity import Probes
 from tunesmith.ports.language_model import GenerationParameters
-from tunesmith_trainer.evaluation.judged_model import JudgedModel, Sampled
+from tunesmith_trainer.evaluation.judged_model import Sampled
 from tunesmith_trainer.torch_backend.loading import LoadedModel, load_model
+from tunesmith_trainer.torch_backend.probing import make_probes
 from tunesmith_trainer.torch_backend.rows import TrainingRow
 from tunesmith_trainer.torch_backend.sampling import completion_log_probs, sample
 
@@ -49,6 +51,11 @@ class AdaptedModel:
         with self._chosen() as model:
             return completion_log_probs(model, self._loaded.tokenizer, [TrainingRow(p, c) for p, c in rows])
 
+    def probes(self, prompts: Sequence[str], *, max_new_tokens: int, stop: Sequence[str]) -> Probes:
+        """Greedy answers that serving is held against; see `probing.make_probes`."""
+        with self._chosen() as model:
+            return make_probes(model, self._loaded.tokenizer, prompts, max_new_tokens=max_new_tokens, stop=stop)
+
     def _chosen(self) -> Any:
         """A context in which the model has this subject's adapter. Any: PEFT's models are not typed."""
         model: Any = self._loaded.model
@@ -83,13 +90,13 @@ def load_subjects(
     champion: Path | None,
     champion_base: str | Path | None,
     batch_size: int,
-) -> Mapping[Subject, JudgedModel]:
+) -> Mapping[Subject, AdaptedModel]:
     """Base, candidate and, where there is one, champion. A champion of the same base shares its weights in memory.
 
     Raises what `load_model` raises.
     """
     loaded = load_model(base, adapter=candidate)
-    subjects: dict[Subject, JudgedModel] = {
+    subjects: dict[Subject, AdaptedModel] = {
         "base": AdaptedModel(loaded, _NO_ADAPTER, batch_size=batch_size),
         "candidate": AdaptedModel(loaded, "default", batch_size=batch_size),
     }

@@ -166,7 +166,7 @@ class _Batch:
     ) -> list[Sample]:
         num_rows = len(self._prompt_ids)
         device = self._model.device
-        end_ids = _end_token_ids(self._model, self._tokenizer)
+        end_ids = end_token_ids(self._model, self._tokenizer)
         uniforms_BT = torch.stack([torch.rand(max_new_tokens, generator=g, dtype=torch.double) for g in self._streams])
         step_ids_BT, mask_BT = self._input_ids_BT.to(device), self._mask_BT.to(device)
         position_ids_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
@@ -228,7 +228,8 @@ def _mixed(seed: int, index: int) -> int:
     return (seed * 1_000_003 + index) % 2**63
 
 
-def _end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of the tokens that end an answer."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     listed = configured if isinstance(configured, list) else [configured]
     return {int(i) for i in (*listed, tokenizer.eos_token_id) if i is not None}

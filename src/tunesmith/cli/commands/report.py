@@ -8,7 +8,17 @@ import click
 
 from tunesmith.cli.connection import connect
 from tunesmith.cli.options import Globals, global_options, recipe_argument
-from tunesmith.cli.render import Output, ago, anchors_line, facts, gates_table, measures_table, plain, table
+from tunesmith.cli.render import (
+    Output,
+    ago,
+    anchors_line,
+    facts,
+    gates_table,
+    measures_table,
+    parity_lines,
+    plain,
+    table,
+)
 from tunesmith.cli.session import write_atomically
 from tunesmith.cli.steps import report_of, report_page
 
@@ -48,6 +58,7 @@ def report(options: Globals, recipe: str, version: str, output: Path | None) -> 
         measures_table(found),
         anchors_line(found),
         gates_table(found),
+        *parity_lines(found),
         table("samples", subjects, samples),
         *([f"page: {output}"] if output else []),
     )

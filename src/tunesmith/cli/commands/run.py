@@ -34,7 +34,7 @@ from tunesmith.cli.problems import (
     print_problem,
     problem_of,
 )
-from tunesmith.cli.render import Output, answers_table, gates_table, measures_table, plain, refusal_lines
+from tunesmith.cli.render import Output, answers_table, gates_table, measures_table, parity_lines, plain, refusal_lines
 from tunesmith.cli.session import RunSession, write_atomically
 from tunesmith.cli.source import GivenSource
 from tunesmith.cli.steps import (
@@ -283,7 +283,7 @@ def _screen(chain: Chain, made: Made) -> list[RenderableType]:
     items: list[RenderableType] = [""]
     if not made.report.passed:
         items += [*refusal_lines(made.report), gates_table(made.report), ""]
-    items += [_champion_line(chain, made), "", measures_table(made.report, only_gated=True)]
+    items += [_champion_line(chain, made), *parity_lines(made.report), "", measures_table(made.report, only_gated=True)]
     items += [f"more: tunesmith report {chain.recipe} {made.model.id}", ""]
     if made.answers:
         items += [answers_table(f"{len(made.answers)} answers of {made.champion}", made.answers), ""]

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from tunesmith_proto.trainer.v1 import parity_pb2 as _parity_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -59,7 +60,7 @@ class Samples(_message.Message):
     def __init__(self, texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("id", "recipe", "run_id", "dataset_id", "model_version", "champion_version", "metrics", "anchors", "samples", "gates", "passed", "create_time", "prompts")
+    __slots__ = ("id", "recipe", "run_id", "dataset_id", "model_version", "champion_version", "metrics", "anchors", "samples", "gates", "passed", "create_time", "prompts", "parity")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +95,7 @@ class Report(_message.Message):
     PASSED_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    PARITY_FIELD_NUMBER: _ClassVar[int]
     id: str
     recipe: str
     run_id: str
@@ -107,7 +109,8 @@ class Report(_message.Message):
     passed: bool
     create_time: _timestamp_pb2.Timestamp
     prompts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., recipe: _Optional[str] = ..., run_id: _Optional[str] = ..., dataset_id: _Optional[str] = ..., model_version: _Optional[str] = ..., champion_version: _Optional[str] = ..., metrics: _Optional[_Mapping[str, Measures]] = ..., anchors: _Optional[_Mapping[str, float]] = ..., samples: _Optional[_Mapping[str, Samples]] = ..., gates: _Optional[_Iterable[_Union[GateResult, _Mapping]]] = ..., passed: bool = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., prompts: _Optional[_Iterable[str]] = ...) -> None: ...
+    parity: _parity_pb2.ParityCheck
+    def __init__(self, id: _Optional[str] = ..., recipe: _Optional[str] = ..., run_id: _Optional[str] = ..., dataset_id: _Optional[str] = ..., model_version: _Optional[str] = ..., champion_version: _Optional[str] = ..., metrics: _Optional[_Mapping[str, Measures]] = ..., anchors: _Optional[_Mapping[str, float]] = ..., samples: _Optional[_Mapping[str, Samples]] = ..., gates: _Optional[_Iterable[_Union[GateResult, _Mapping]]] = ..., passed: bool = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., prompts: _Optional[_Iterable[str]] = ..., parity: _Optional[_Union[_parity_pb2.ParityCheck, _Mapping]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
     __slots__ = ("id", "recipe", "run_id", "dataset_id", "base_model", "base_fingerprint", "adapter_hash", "report_id", "passed", "champion", "create_time")

@@ -13,8 +13,10 @@ from planted_models import RUN, TRAIN, PlantedModel, collapsed, good, judged
 
 from tunesmith.domain.datasets import CurationSettings, Dataset
 from tunesmith.domain.models import Report
+from tunesmith.domain.parity import not_checked
 from tunesmith.recipes.micro_genre import STOP
 from tunesmith_trainer.evaluation.charts import Series, bar_chart, column_chart, line_chart, ticks
+from tunesmith_trainer.evaluation.checked_page import with_check
 from tunesmith_trainer.evaluation.page import render_page
 
 HOSTILE = "<script>alert('x')</script><img src=https://evil.example/x.png onerror=alert(1)>"
@@ -190,3 +192,12 @@ def test_charts_escape_their_labels() -> None:
     for chart in (bars, columns, lines):
         assert "<b>" not in chart
         assert chart.count("&lt;b&gt;&amp;") >= 2
+
+
+def test_what_is_found_later_about_serving_has_its_place(html: str) -> None:
+    found = not_checked("mv-1", why=HOSTILE, at="2026-11-21T10:00:00.000000Z")
+
+    shown = Page(with_check(html.encode(), found).decode())
+
+    assert f"Served = judged: not checked: {HOSTILE}." in shown.text
+    assert with_check(html.encode(), None).decode() == html
