@@ -51,7 +51,7 @@ class Platform:
         data = settings.data
         data.mkdir(parents=True, exist_ok=True)
         clock = SystemClock()
-        store = _open_store(settings)
+        store = open_store(settings)
         bus = open_bus(settings, clock)
         launcher = _open_launcher(settings)
         return Platform(settings, store, bus, launcher, clock, JobStore(store, clock))
@@ -183,7 +183,8 @@ def _served_address(data: Path) -> str:
         ) from None
 
 
-def _open_store(settings: Settings) -> Store:
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name; nothing is sent yet. InvalidSettings for a URL that no adapter is for."""
     if not settings.store.startswith("s3://"):
         return LocalStore(_local_path(settings.store, "file", "TUNESMITH_STORE", default=settings.data / "store"))
     return open_minio(settings)

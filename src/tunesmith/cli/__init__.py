@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweeps": ("sweep", "List the sweeps of RECIPE, or show one."),
     "runs": ("listing", "List runs, or show one."),
     "setup": ("setup", "Make the topics, buckets and users that the settings name."),
+    "clean": ("clean", "Show, and with --delete remove, what nothing in the store refers to."),
     "captioners": ("caption", "List the captioners that the server can run."),
 }
 """Module below `tunesmith.cli.commands` and one-line help by command: `--help` needs no import of the modules."""

@@ -83,6 +83,7 @@ SURFACE = {
     "collections [RECIPE] [COLLECTION]": ["--limit"],
     "datasets [RECIPE] [DATASET]": ["--limit"],
     "runs [RECIPE] [RUN]": ["--limit"],
+    "clean": ["--delete", "--older-than"],
     "captioners": [],
     "setup": ["--store-users"],
 }
