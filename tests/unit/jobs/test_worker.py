@@ -9,7 +9,7 @@ import pytest
 from tunesmith.domain.errors import Interrupted, NoUsableRows, StoreUnavailable
 from tunesmith.domain.jobs import Progress
 from tunesmith.jobs import worker
-from tunesmith.jobs.reconciler import MAX_FAILURES
+from tunesmith.jobs.losses import MAX_FAILURES
 from tunesmith.jobs.worker import EXIT_FENCED, EXIT_INTERRUPTED, EXIT_UNAVAILABLE, Outcome, run_worker
 from tunesmith.ports.launcher import LaunchStatus
 
