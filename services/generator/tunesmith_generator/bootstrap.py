@@ -33,6 +33,7 @@ from tunesmith_generator.runners.embedded import EmbeddedRunner
 from tunesmith_generator.runners.exchange import EngineSettings
 from tunesmith_generator.servicer import GeneratorServicer
 from tunesmith_generator.settings import GeneratorSettings
+from tunesmith_generator.structured import StructuredLanguageModel
 from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc, parity_pb2, parity_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,10 @@ def build(platform: Platform, board: JobBoard) -> Service:
     """The service, ready to be hosted."""
     settings = read_settings(GeneratorSettings)
     runner = _runner(platform, settings)
+    language_model = StructuredLanguageModel(runner)
     table = ModelTable(
         platform.store,
-        runner,
+        language_model,
         platform.clock,
         recipes=tuple(all_recipes()),
         max_loaded_adapters=settings.max_loaded_adapters,
@@ -64,7 +66,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
     )
     serving = Serving(
         models=table,
-        language_model=runner,
+        language_model=language_model,
         known=KnownAnswers(platform.store),
         max_new_tokens_limit=settings.max_new_tokens_limit,
         concurrency=settings.max_batch_size,

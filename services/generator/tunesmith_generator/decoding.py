@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tunesmith.domain.errors import InvalidInput
+from tunesmith.ports import json_schemas
 from tunesmith.ports import parameters as limits
 from tunesmith.ports.language_model import FinishReason, Generation, GenerationParameters, Token
-from tunesmith.recipes.base import Recipe
+from tunesmith.recipes.base import Parsed, Recipe
 from tunesmith_generator.known import KnownIdentities
 from tunesmith_generator.reload import Served
 
@@ -111,6 +112,8 @@ class Plan:
     sampling_seed: int
     max_attempts: int
     return_full_text: bool
+    own_schema: bool = False
+    """The request brought a JSON Schema: the document itself is the answer, whatever the recipe's format is."""
 
     @property
     def varies(self) -> bool:
@@ -142,6 +145,14 @@ def plan_of(request: GenerateRequest, recipe: Recipe, *, max_new_tokens_limit: i
         )
     parameters = limits.merged(recipe.generation, request.overrides)
     limits.check(parameters, max_new_tokens_limit=max_new_tokens_limit)
+    own_schema = bool(parameters.json_schema)
+    if parameters.json_schema is None and request.prompt is None:
+        parameters = replace(parameters, json_schema=recipe.answer_schema)
+    if parameters.json_schema:
+        json_schemas.checked(parameters.json_schema)
+    else:
+        # An empty one leaves the recipe's off.
+        parameters = replace(parameters, json_schema=None)
     random_seed = secrets.randbits(31)
 
     inputs: Mapping[str, str] = {}
@@ -162,9 +173,10 @@ def plan_of(request: GenerateRequest, recipe: Recipe, *, max_new_tokens_limit: i
         sampling_seed=next((seed for seed in given if seed is not None), random_seed),
         max_attempts=1,
         return_full_text=parameters.return_full_text,
+        own_schema=own_schema,
     )
     limits.check_prompt(plan.attempt(1).prompt)
-    if request.prompt is not None or not plan.varies:
+    if request.prompt is not None or own_schema or not plan.varies:
         return plan
     retries = recipe.max_retries_known
     if request.max_retries is not None:
@@ -176,7 +188,11 @@ def answer_of(
     generation: Generation, attempt: Attempt, *, plan: Plan, served: Served, known: KnownIdentities
 ) -> Answer:
     """Read what the model wrote."""
-    parsed = plan.recipe.read(attempt.prompt, generation.text, generation.finish_reason)
+    if plan.own_schema:
+        parsed, is_known = Parsed(generation.text, valid=True), False
+    else:
+        parsed = plan.recipe.read(attempt.prompt, generation.text, generation.finish_reason)
+        is_known = plan.recipe.identity(parsed.answer) in known.identities
     return Answer(
         recipe=plan.recipe.name,
         answer=parsed.answer,
@@ -185,7 +201,7 @@ def answer_of(
         inputs=attempt.inputs,
         valid=parsed.valid,
         reason=parsed.reason,
-        known=plan.recipe.identity(parsed.answer) in known.identities,
+        known=is_known,
         compared_with=known.dataset_id,
         attempts=attempt.number,
         model_version=served.version,

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import cast
 
-from tunesmith.domain.errors import InvalidInput
+from tunesmith.domain.errors import InvalidInput, ResourceExhausted
 from tunesmith.ports.language_model import LanguageModel, StreamChunk
 from tunesmith.recipes import recipe_named
 from tunesmith_generator.decoding import (
@@ -25,6 +25,7 @@ from tunesmith_generator.decoding import (
 )
 from tunesmith_generator.known import KnownAnswers, KnownIdentities
 from tunesmith_generator.reload import ModelTable, Served
+from tunesmith_generator.structured import INCOMPLETE
 
 MAX_COMPARED = 8
 """Versions in one comparison, at most."""
@@ -49,13 +50,19 @@ async def generate(request: GenerateRequest, *, serving: Serving) -> Answer:
     """Answer one request; an answer that is invalid or known is tried again with the next seed.
 
     When no retry is left, the last answer is given and says that it is invalid or known. Raises UnknownRecipe,
-    InvalidInput, NotFound (no such version), FailedPrecondition (no champion yet), ResourceExhausted (overloaded).
+    InvalidInput, NotFound (no such version), FailedPrecondition (no champion yet), ResourceExhausted (overloaded, or
+    an answer with a JSON Schema that no attempt brought to its end).
     """
     plan = _plan(request, serving)
     async with serving.models.lease(request.recipe, request.model) as served:
         known = await serving.known.of(plan.recipe, served.dataset_id)
         for attempt in plan.attempts():
-            answer = await _ask(attempt, plan=plan, served=served, known=known, serving=serving)
+            try:
+                answer = await _ask(attempt, plan=plan, served=served, known=known, serving=serving)
+            except ResourceExhausted as error:
+                if error.reason != INCOMPLETE or attempt.number == plan.max_attempts:
+                    raise
+                continue
             if not retry_reason(answer):
                 break
     return answer
@@ -74,10 +81,16 @@ async def generate_stream(
         for attempt in plan.attempts():
             chunks = serving.language_model.stream(attempt.prompt, attempt.parameters, adapter=served.adapter.name)
             generation = None
-            async with aclosing(cast("AsyncGenerator[StreamChunk]", chunks)):
-                async for chunk in chunks:
-                    yield TokenDelta(chunk.token, attempt.number)
-                    generation = chunk.generation
+            try:
+                async with aclosing(cast("AsyncGenerator[StreamChunk]", chunks)):
+                    async for chunk in chunks:
+                        yield TokenDelta(chunk.token, attempt.number)
+                        generation = chunk.generation
+            except ResourceExhausted as error:
+                if error.reason != INCOMPLETE or attempt.number == plan.max_attempts:
+                    raise
+                yield Restarted(attempt.number + 1, "invalid")
+                continue
             assert generation is not None, "the last chunk of a stream carries the generation"
             answer = answer_of(generation, attempt, plan=plan, served=served, known=known)
             reason = retry_reason(answer)
@@ -110,7 +123,12 @@ async def generate_many(request: GenerateRequest, n: int, *, serving: Serving) -
                     num_asked += 1
                     one = _ask(plan.attempt(num_asked), plan=plan, served=served, known=known, serving=serving)
                     running.append(asyncio.create_task(one))
-                answer = replace(await running.popleft(), attempts=1)
+                try:
+                    answer = replace(await running.popleft(), attempts=1)
+                except ResourceExhausted as error:
+                    if error.reason != INCOMPLETE or (num_asked == budget and not running and not passed_over):
+                        raise
+                    continue
                 identity = plan.recipe.identity(answer.answer)
                 if retry_reason(answer) or identity in seen:
                     passed_over.append(answer)

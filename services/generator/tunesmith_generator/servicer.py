@@ -23,6 +23,8 @@ _PARAMETERS = (
     "do_sample",
     "seed",
     "truncate",
+    "frequency_penalty",
+    "json_schema",
 )
 
 

@@ -24,7 +24,7 @@ def first_seed(given: int | None) -> int:
     return secrets.randbelow(MAX_RANDOM_SEED) if given is None else given
 
 
-def sampling(*, stop: Iterable[str], **given: float | bool | None) -> generator_pb2.GenerationParameters:
+def sampling(*, stop: Iterable[str], **given: float | bool | str | None) -> generator_pb2.GenerationParameters:
     """The options of `parameter_options` as GenerationParameters; those not given stay unset: the recipe's default."""
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return generator_pb2.GenerationParameters(stop=list(stop), **fields)

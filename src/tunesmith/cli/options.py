@@ -186,6 +186,10 @@ def reading_options(function: _F) -> _F:
     return function
 
 
+MAX_SCHEMA_CHARS = 1 << 20
+"""Read of a schema's file; the server's own limit is lower, and says so."""
+
+
 def parameter_options(function: _F) -> _F:
     """Sampling parameters, under the names of text-generation-inference."""
     options = (
@@ -195,6 +199,15 @@ def parameter_options(function: _F) -> _F:
         click.option("--top-p", type=float, help="between 0 and 1"),
         click.option("--typical-p", type=float, help="between 0 and 1"),
         click.option("--repetition-penalty", type=float, help="> 0"),
+        click.option("--frequency-penalty", type=float, help="between -2 and 2"),
+        click.option(
+            "--schema",
+            "json_schema",
+            metavar="FILE",
+            type=click.File(),
+            callback=lambda _context, _option, file: None if file is None else file.read(MAX_SCHEMA_CHARS),
+            help="JSON Schema of the answer: one document that it allows. An empty file leaves the recipe's off.",
+        ),
         click.option("--do-sample/--no-do-sample", default=None, help="Sample, or take the likeliest token."),
         click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the first answer; default: random."),
         click.option("--stop", multiple=True, help="A further stop sequence; at most 4."),

@@ -86,6 +86,9 @@ class Recipe(ABC):
     curation: CurationSettings = field(default_factory=CurationSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     generation: GenerationParameters = field(default_factory=GenerationParameters)
+    answer_schema: str = ""
+    """JSON Schema, as JSON text, of a whole answer; empty where answers are no JSON. The generator holds its backend to
+    it (`ports.json_schemas` has the limits); the judge does not, so `valid_share` measures the model alone."""
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     gates: tuple[Gate, ...] = ()
     examples_shown: int = 10_000
@@ -127,12 +130,13 @@ class Recipe(ABC):
         """Read a generation: valid when its format is, and when it reached the end that the model was trained to write.
 
         A text that ran out of tokens is `cut_off`; one that ended by itself, where the recipe has stop sequences, is
-        `no_stop`.
+        `no_stop`, unless the recipe's schema tells its end.
         """
         parsed = self.parse(prompt + text)
         if finish_reason == "length":
             return replace(parsed, valid=False, reason=CUT_OFF)
-        if parsed.valid and self.generation.stop and not text.endswith(self.generation.stop):
+        ended = text.endswith(self.generation.stop) or (bool(self.answer_schema) and finish_reason == "eos_token")
+        if parsed.valid and self.generation.stop and not ended:
             return replace(parsed, valid=False, reason=NO_STOP)
         return parsed
 

@@ -39,6 +39,17 @@ MAX_TAGS = 20
 MAX_TAG_CHARS = 60
 MAX_SCENE_CHARS = 2_000
 
+ANSWER_SCHEMA = json.dumps(
+    {
+        "type": "object",
+        "properties": {"tags": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_TAGS}},
+        "required": ["tags"],
+        "additionalProperties": False,
+    }
+)
+"""Without the length of a tag, which `read_tags` checks: backends that make an expression of a schema would make one of
+thousands of states."""
+
 TEMPO_BANDS = (
     (90.0, "under 90 bpm"),
     (120.0, "90 to 119 bpm"),
@@ -367,6 +378,7 @@ RECIPE = VideoTags(
         max_length=512,
     ),
     generation=GenerationParameters(max_new_tokens=192, temperature=0.7, do_sample=True, stop=(END_OF_TURN,)),
+    answer_schema=ANSWER_SCHEMA,
     judge=JudgeSettings(num_samples=120, batch_size=40, max_heldout_rows=200),
     gates=(
         Gate("format", "valid_share", ">=", 0.85, "the answers are not the JSON object that was trained", bound="low"),

@@ -17,12 +17,18 @@ NOW = "2026-01-01T00:00:00.000000Z"
 
 
 def put_version(
-    store: Store, version: str, *, adapter: Adapter | None = None, dataset_id: str = "", passed: bool = True
+    store: Store,
+    version: str,
+    *,
+    adapter: Adapter | None = None,
+    dataset_id: str = "",
+    passed: bool = True,
+    recipe: str = RECIPE,
 ) -> ModelVersion:
     adapter = adapter or Adapter(version, f"hash of {version}", f"runs/{version}/", "tiny", "tiny-llama")
     row = ModelVersion(
         id=version,
-        recipe=RECIPE,
+        recipe=recipe,
         run_id=f"run-{version}",
         dataset_id=dataset_id,
         base_model=adapter.base_model,
@@ -33,13 +39,13 @@ def put_version(
         passed=passed,
         created_at=NOW,
     )
-    store.put(keys.model_version(RECIPE, version), canonical_json(row.to_json()))
+    store.put(keys.model_version(recipe, version), canonical_json(row.to_json()))
     return row
 
 
-def promote(store: Store, version: str) -> None:
-    alias = Champion(RECIPE, version, 1, f"writer of {version}", ())
-    store.put(keys.champion(RECIPE), canonical_json(alias.to_json()))
+def promote(store: Store, version: str, *, recipe: str = RECIPE) -> None:
+    alias = Champion(recipe, version, 1, f"writer of {version}", ())
+    store.put(keys.champion(recipe), canonical_json(alias.to_json()))
 
 
 def put_dataset(store: Store, dataset_id: str, answers: list[str]) -> None:

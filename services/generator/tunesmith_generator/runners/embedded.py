@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from tunesmith.domain.errors import ResourceExhausted, TunesmithError, Unavailable, Unsupported
+from tunesmith.ports import json_schemas
 from tunesmith.ports import parameters as limits
 from tunesmith.ports.language_model import Adapter, Generation, GenerationParameters, StreamChunk
 from tunesmith.ports.store import Store
@@ -29,6 +30,7 @@ from tunesmith_generator.runners.exchange import EngineSettings, ResolveBase, Ti
 
 if TYPE_CHECKING:
     from tunesmith_generator.runners.torch_engine.engine import Engine, Inbox
+    from tunesmith_generator.runners.torch_engine.grammar import Grammar
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class EmbeddedRunner:
         self._thread: threading.Thread | None = None
         # One thread, so that bases are loaded one after the other and room for each is made before.
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tunesmith-loader")
+        self._compiler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tunesmith-grammar")
         self._num_in_flight = 0
         self._closed = False
 
@@ -93,6 +96,7 @@ class EmbeddedRunner:
         self._closed = True
         # The loader first: a load that has begun needs the engine to end.
         await asyncio.to_thread(self._loader.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._compiler.shutdown, cancel_futures=True)
         self._inbox.put(None)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
@@ -111,9 +115,16 @@ class EmbeddedRunner:
                 metadata={"limit": str(capacity)},
             )
         self._start()
-        ticket = Ticket(prompt, parameters, adapter, every_token, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(prompt, parameters, adapter, every_token, loop)
         self._num_in_flight += 1
         try:
+            if parameters.json_schema is not None:
+                json_schemas.checked(parameters.json_schema)
+                # In a thread of its own, so that a schema that is slow to compile holds up no answer.
+                ticket.grammar = await loop.run_in_executor(
+                    self._compiler, self._grammar, adapter, parameters.json_schema
+                )
             self._inbox.put(ticket)
             while True:
                 item = await ticket.mailbox.get()
@@ -167,6 +178,10 @@ class EmbeddedRunner:
                 item.deliver(error)
             else:
                 item()
+
+    def _grammar(self, adapter: str | None, schema: str) -> Grammar:
+        """Runs in the compiler thread."""
+        return self._engine.result().grammar(adapter, schema)
 
     def _load(self, adapter: Adapter) -> None:
         """Runs in the loader thread."""

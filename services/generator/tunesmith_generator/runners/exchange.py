@@ -7,9 +7,12 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tunesmith.ports.language_model import GenerationParameters, StreamChunk
+
+if TYPE_CHECKING:
+    from tunesmith_generator.runners.torch_engine.grammar import Grammar
 
 ResolveBase = Callable[[str, str], Path | str]
 """(base_model, base_fingerprint) -> a local folder or a Hub id; raises BaseModelUnavailable. May take minutes."""
@@ -39,6 +42,8 @@ class Ticket:
     every_token: bool
     """False delivers the last chunk only, which spares the event loop a wake-up a token."""
     loop: asyncio.AbstractEventLoop
+    grammar: Grammar | None = None
+    """Set for an answer with a JSON Schema."""
     mailbox: asyncio.Queue[StreamChunk | Exception] = field(default_factory=asyncio.Queue)
     cancelled: bool = False
     """Set by the event loop, read by the engine between steps."""

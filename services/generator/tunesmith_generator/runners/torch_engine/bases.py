@@ -7,7 +7,7 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftConfig, PeftModelForCausalLM, PeftType
@@ -16,6 +16,9 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from tunesmith.domain.errors import BaseModelUnavailable, Unsupported
 from tunesmith_generator.runners.exchange import EngineSettings
+
+if TYPE_CHECKING:
+    from tunesmith_generator.runners.torch_engine.grammar import Grammar, Grammars
 
 BARE = "__base__"
 """PEFT's name for rows without an adapter."""
@@ -39,6 +42,7 @@ class Base:
         self._starts_with_bos = _starts_with_bos(tokenizer)
         self._model = model
         self._peft: PeftModelForCausalLM | None = None
+        self._grammars: Grammars | None = None
         self._last_logits_only = (
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         )
@@ -106,6 +110,15 @@ class Base:
     def detach(self, name: str) -> None:
         """Take an adapter off again."""
         self._forget(name)
+
+    def grammar(self, schema: str) -> Grammar:
+        """A new answer of a JSON Schema. From one thread at a time, any; the first call takes up to a second."""
+        from tunesmith_generator.runners.torch_engine.grammar import Grammars
+
+        if self._grammars is None:
+            num_entries = max(int(self._model.get_output_embeddings().weight.shape[0]), len(self.tokenizer))
+            self._grammars = Grammars(self.tokenizer, num_entries=num_entries, end_ids=self.end_ids)
+        return self._grammars.start(schema)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Token ids of a prompt: with the tokenizer's own start token where it has one, never an end token.

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
+from tunesmith.domain.errors import TunesmithError
 from tunesmith.ports.language_model import FinishReason, Generation, StreamChunk, Token
 from tunesmith_generator.runners.exchange import Ticket
 from tunesmith_generator.runners.text import TextStream
 from tunesmith_generator.runners.torch_engine.bases import Base
 from tunesmith_generator.runners.torch_engine.sampling import Sampler
+
+if TYPE_CHECKING:
+    from tunesmith_generator.runners.torch_engine.grammar import Grammar
 
 
 class _Layer(Protocol):
@@ -35,8 +39,25 @@ class Row:
     seed: int | None
     sampler: Sampler
     text: TextStream
+    grammar: Grammar | None = None
+    """Says which tokens may come next; None where any may."""
     generated_ids: list[int] = field(default_factory=list)
     finished: bool = False
+
+    def next_token(self, logits_V: torch.Tensor) -> int:
+        """Choose it; where the answer's grammar cannot go on, the row alone fails and gives token 0."""
+        seen = self.prompt_ids + self.generated_ids
+        try:
+            if self.grammar is None:
+                return self.sampler.choose(logits_V, seen=seen, answer=self.generated_ids)
+            allowed_V = self.grammar.allowed_V().to(logits_V.device)[: logits_V.numel()]
+            token_id = self.sampler.choose(logits_V, seen=seen, answer=self.generated_ids, allowed_V=allowed_V)
+            self.grammar.accept(token_id)
+        except TunesmithError as error:
+            self.finished = True
+            self.ticket.deliver(error)
+            return 0
+        return token_id
 
     def accept(self, token_id: int, logprob: float, *, base: Base) -> None:
         """Take the next token: deliver it, and end the row when it is the last."""
@@ -127,14 +148,12 @@ class Batch:
         )
 
     def _choose(self, rows: Sequence[Row], logits_BV: torch.Tensor) -> None:
-        chosen = []
-        for row, logits_V in zip(rows, logits_BV, strict=True):
-            seen = row.prompt_ids + row.generated_ids
-            chosen.append(row.sampler.choose(logits_V, seen=seen, answer=row.generated_ids))
+        chosen = [row.next_token(logits_V) for row, logits_V in zip(rows, logits_BV, strict=True)]
         index_B1 = torch.tensor(chosen, device=logits_BV.device)[:, None]
         logprobs_B = (logits_BV.gather(1, index_B1)[:, 0] - logits_BV.logsumexp(1)).tolist()
         for row, token_id, logprob in zip(rows, chosen, logprobs_B, strict=True):
-            row.accept(token_id, logprob, base=self._base)
+            if not row.finished:
+                row.accept(token_id, logprob, base=self._base)
 
     def _drop(self, leaves: Callable[[Row], bool]) -> None:
         """Take rows out, and the padding columns that nobody needs any more."""

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from transformers.utils.logging import disable_progress_bar
@@ -35,6 +35,9 @@ from tunesmith_generator.runners.text import TextStream
 from tunesmith_generator.runners.torch_engine.bases import BARE, Base
 from tunesmith_generator.runners.torch_engine.batch import Batch, Row
 from tunesmith_generator.runners.torch_engine.sampling import Sampler
+
+if TYPE_CHECKING:
+    from tunesmith_generator.runners.torch_engine.grammar import Grammar
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +120,11 @@ class Engine:
                 host = _Host(base, Batch(base))
             ready = host
             self._call(lambda: self._attach(adapter, host=ready, folder=folder))
+
+    def grammar(self, adapter: str | None, schema: str) -> Grammar:
+        """Where an answer of `adapter` in the form of `schema` begins. Compiles in the calling thread, one at once."""
+        host, _ = self._call(lambda: self._answering(adapter))
+        return host.base.grammar(schema)
 
     def unload(self, name: str) -> Future[None]:
         """Refuse new requests for `name` from now on; the future ends when its running requests have."""
@@ -249,7 +257,7 @@ class Engine:
         seed = parameters.seed if parameters.seed is not None else secrets.randbits(63)
         drawn = seed if limits.samples(parameters) else None
         text = TextStream(base.decode, prompt_ids=prompt_ids, stop=parameters.stop)
-        row = Row(ticket, internal_name, prompt_ids, drawn, Sampler(parameters, seed=drawn), text)
+        row = Row(ticket, internal_name, prompt_ids, drawn, Sampler(parameters, seed=drawn), text, ticket.grammar)
         return host, row
 
     def _answering(self, name: str | None) -> tuple[_Host, str]:

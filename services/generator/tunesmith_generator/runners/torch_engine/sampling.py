@@ -23,9 +23,18 @@ class Sampler:
             # Generators take seeds as int64; the upper half of the uint64 range wraps around onto the negative ones.
             self._generator = torch.Generator().manual_seed(seed if seed < 2**63 else seed - 2**64)
 
-    def choose(self, logits_V: torch.Tensor, *, seen: Sequence[int], answer: Sequence[int] = ()) -> int:
-        """The next token id for float32 `logits_V`. The penalties hold against it the ids in `seen` (prompt and answer:
-        repetition) and in `answer` (frequency)."""
+    def choose(
+        self,
+        logits_V: torch.Tensor,
+        *,
+        seen: Sequence[int],
+        answer: Sequence[int] = (),
+        allowed_V: torch.Tensor | None = None,
+    ) -> int:
+        """The next token id for float32 `logits_V`, one that is `allowed_V`.
+
+        The penalties hold against it the ids in `seen` (prompt and answer: repetition) and in `answer` (frequency).
+        """
         scores_V = logits_V
         if self._parameters.repetition_penalty is not None:
             scores_V = _penalise(
@@ -34,6 +43,8 @@ class Sampler:
         if self._parameters.frequency_penalty is not None and answer:
             counts_V = torch.bincount(torch.tensor(answer, device=scores_V.device), minlength=scores_V.numel())
             scores_V = scores_V - self._parameters.frequency_penalty * counts_V
+        if allowed_V is not None:
+            scores_V = scores_V.masked_fill(~allowed_V, -torch.inf)
         if self._generator is None:
             return int(scores_V.argmax())
         probabilities_V = torch.softmax(_warp(scores_V, self._parameters), dim=-1, dtype=torch.float64)
