@@ -426,7 +426,7 @@ def _check_unsigned(told: Mapping[str, Any], name: str, end: int) -> None:
 
 
 def _schema_of(grammar: Mapping[str, Any] | None) -> str | None:
-    if grammar is None:
+    if grammar is None or grammar["type"] == "regex":  # regular expressions are taken and not followed
         return None
     value = grammar["value"]
     if grammar["type"] == "json_schema":
