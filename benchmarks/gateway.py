@@ -5,9 +5,9 @@ Four ways to one stub that speaks TGI and answers at once, each in a process of 
 generator, `generate` (prompt, checks, lease, parsed answer) over its TGI backend. Figures are medians over the rounds.
 
 Bars: at 8 in flight the generator adds at most 0.6 ms (p50) and 2 ms (p99). In a closed loop the time of a call is that
-of everyone in flight before it: all of a hop's processor time counts eight times. So what it adds is told twice, against
-the bare hop and against the direct call, and, in `--delay`, for a stub that takes some milliseconds to answer, as a model
-does, where the hop is not the bottleneck.
+of everyone in flight before it: all of a hop's processor time counts eight times. So what it adds is told against the
+bare hop and against the direct call, and again for a stub that takes some milliseconds to answer (`--delay`), as models
+do, where the hop is not the bottleneck.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ async def measure(stub: str, bare: str, generator: str) -> dict[str, Way]:
         grpc.aio.insecure_channel(bare) as bare_channel,
         grpc.aio.insecure_channel(generator) as channel,
     ):
-        hop = bare_channel.unary_unary(BARE_METHOD)
+        hop: Any = bare_channel.unary_unary(BARE_METHOD, None, None)  # bytes as they are
         generate: Any = generator_pb2_grpc.GeneratorServiceStub(channel)  # type: ignore[no-untyped-call]
         asked = generator_pb2.GenerateRequest(
             recipe="micro_genre", inputs={"seed": "12"}, allow_known=True, model="champion"
@@ -224,7 +224,8 @@ async def measure(stub: str, bare: str, generator: str) -> dict[str, Way]:
             Way("generate, first token", first_token),
         ]
         answer = (await generate.Generate(asked)).answer
-        assert answer.valid and answer.model_version == VERSION, answer
+        assert answer.valid, answer
+        assert answer.model_version == VERSION, answer
         for way in ways:
             await way.call()
         for _ in range(ROUNDS):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import logging
 import sys
@@ -20,9 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from contract.tiny_models import FINGERPRINT, build_adapter, build_base
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.ports.language_model import GenerationParameters
@@ -30,6 +28,9 @@ from tunesmith_generator.reload import bare_base
 from tunesmith_generator.runners.embedded import EmbeddedRunner
 from tunesmith_generator.runners.exchange import EngineSettings
 from tunesmith_generator.structured import StructuredLanguageModel, problem_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+tiny_models = importlib.import_module("contract.tiny_models")
 
 TEMPERATURES = (0.0, 0.5, 1.0, 1.5, 2.0)
 MAX_NEW_TOKENS = 400
@@ -95,8 +96,8 @@ async def measure(num_answers: int, *, with_schema: bool, model: StructuredLangu
 
 async def run(num_answers: int, folder: Path) -> bool:
     store = LocalStore(folder / "store")
-    base = build_base(folder / "base")
-    adapter = build_adapter(store, base, name="v1", seed=1, folder=folder / "v1")
+    base = tiny_models.build_base(folder / "base")
+    adapter = tiny_models.build_adapter(store, base, name="v1", seed=1, folder=folder / "v1")
     runner = EmbeddedRunner(
         store,
         resolve_base=lambda _name, _fingerprint: base,
@@ -104,7 +105,7 @@ async def run(num_answers: int, folder: Path) -> bool:
         settings=EngineSettings(max_batch_size=64, queue_limit=64, max_new_tokens_limit=MAX_NEW_TOKENS, device="cpu"),
     )
     await runner.load(adapter)
-    await runner.load(replace(bare_base("tiny", FINGERPRINT), name="base"))
+    await runner.load(replace(bare_base("tiny", tiny_models.FINGERPRINT), name="base"))
     model = StructuredLanguageModel(runner)
     free, free_per_s = await measure(min(num_answers, 1000), with_schema=False, model=model)
     kept, kept_per_s = await measure(num_answers, with_schema=True, model=model)

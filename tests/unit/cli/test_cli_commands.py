@@ -28,14 +28,20 @@ EVERY_PARAMETER = {
     "--top-p": "0.9",
     "--typical-p": "0.95",
     "--repetition-penalty": "1.2",
+    "--frequency-penalty": "0.5",
     "--seed": "7",
     "--truncate": "64",
 }
 
 
 @pytest.mark.parametrize("command", ["generate", "compare"])
-def test_every_sampling_parameter_reaches_its_field(tunesmith: Tunesmith, fake: FakeServices, command: str) -> None:
-    options = [word for pair in EVERY_PARAMETER.items() for word in pair]
+def test_every_sampling_parameter_reaches_its_field(
+    tunesmith: Tunesmith, fake: FakeServices, command: str, tmp_path: Path
+) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object"}')
+    options = ["--schema", str(schema)]
+    options += [word for pair in EVERY_PARAMETER.items() for word in pair]
 
     ended = tunesmith(command, "micro_genre", "-n", "1", *options, "--no-do-sample", "--stop", "a", "--stop", "b")
 
@@ -48,6 +54,8 @@ def test_every_sampling_parameter_reaches_its_field(tunesmith: Tunesmith, fake: 
         top_p=0.9,
         typical_p=0.95,
         repetition_penalty=1.2,
+        frequency_penalty=0.5,
+        json_schema='{"type": "object"}',
         do_sample=False,
         seed=7,
         stop=["a", "b"],
