@@ -48,6 +48,7 @@ SURFACE = {
     "rollback RECIPE": ["--expect"],
     "generate RECIPE": [*PARAMETERS, *PROMPT, "--allow-known", "--count", "--model", "--stream", "-n"],
     "compare RECIPE": [*PARAMETERS, *PROMPT, "--count", "--model", "-n"],
+    "push RECIPE REPO_ID": ["--although-refused", "--endpoint", "--merged", "--private", "--version"],
     "export RECIPE FOLDER": ["--merged", "--version"],
     "report RECIPE [VERSION]": ["--output", "-o"],
     "catalogue RECIPE [FILE]": ["--clear"],
