@@ -121,6 +121,8 @@ def _pod(
         "serviceAccountName": settings.service_account,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # The worker is not process 1 then, which would ignore SIGTERM until it has a handler for it.
+        "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": shape.grace_s,
         "securityContext": {
             "runAsNonRoot": True,
