@@ -139,7 +139,7 @@ def volumes() -> str:
                     "capacity": {"storage": size},
                     "accessModes": ["ReadWriteOnce"],
                     "persistentVolumeReclaimPolicy": "Retain",
-                    "claimRef": {"namespace": NAMESPACE, "name": f"data-{name}-0"},
+                    "claimRef": {"namespace": NAMESPACE, "name": name},
                     "local": {"path": str(folder)},
                     "nodeAffinity": {
                         "required": {
@@ -264,7 +264,7 @@ def _models() -> list[dict[str, Any]]:
 
 def delete_training_pod_three_times() -> str:
     """Take away the pod that trains, each attempt's once it has really begun."""
-    names = []
+    names: list[str] = []
     for attempt in range(1, 4):
         pod = until(f"attempt {attempt} trains", lambda: _training_pod(names), limit_s=600.0, pause_s=0.5)
         time.sleep(15.0)
