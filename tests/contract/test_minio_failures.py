@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -24,6 +25,7 @@ from store_faults import Faults, faulty
 from contract.minio_buckets import open_store
 from contract.processes import Reporter, running
 from fixtures_real_parts import S3
+from tunesmith.adapters import minio_connection
 from tunesmith.adapters.minio_store import MinioStore
 from tunesmith.domain.errors import (
     Conflict,
@@ -86,6 +88,33 @@ def test_a_missing_bucket_is_not_a_missing_object(minio_server: S3, tmp_path: Pa
         store.get("a")
 
     assert_all_raise(store, tmp_path, FailedPrecondition, "STORE_BUCKET_MISSING")
+
+
+class MinutesAhead(datetime):
+    """A machine's clock that nobody set."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        """Later than it is."""
+        return datetime.now(tz) + cls.ahead
+
+    ahead = timedelta()
+
+
+@pytest.mark.parametrize(("minutes", "allowed"), [(10, True), (20, False)])
+def test_a_clock_that_is_wrong_by_minutes_is_named_when_it_matters(
+    minio_server: S3, monkeypatch: pytest.MonkeyPatch, minutes: int, allowed: bool
+) -> None:
+    store = open_store(minio_server)
+    monkeypatch.setattr(MinutesAhead, "ahead", timedelta(minutes=minutes))
+    monkeypatch.setattr(minio_connection, "datetime", MinutesAhead)
+
+    if allowed:
+        store.replace("a", b"2", version=store.create("a", b"1"))
+        return
+    with pytest.raises(Unavailable, match=r"clocks of this machine and of the store .* set them by NTP") as raised:
+        store.put("a", b"1")
+    assert raised.value.reason == "STORE_CLOCK_SKEW"
 
 
 def test_a_store_that_is_not_there_is_unavailable_within_seconds() -> None:

@@ -36,7 +36,7 @@ _MAX_CONNECTIONS = 32
 
 _RETRIES = Retry(
     total=5,
-    read=3,
+    read=2,
     other=0,  # such as a certificate that nobody vouches for
     backoff_factor=0.1,
     backoff_jitter=0.1,
