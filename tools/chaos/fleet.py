@@ -122,7 +122,7 @@ def _common(folder: Path) -> dict[str, str]:
         "TUNESMITH_LOG_FORMAT": "text",
         "TUNESMITH_DRAIN_S": "2",
         "TUNESMITH_SERVING": "none",
-        "TUNESMITH_HOST_TIMEOUT_S": "5",
+        "TUNESMITH_HOST_LOST_AFTER_S": "5",
     }
 
 
