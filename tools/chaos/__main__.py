@@ -27,6 +27,7 @@ from chaos_points import POINTS, file_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from store_faults import Faults, faulty
 
 from chaos import checks
 from chaos.checks import Findings
@@ -36,6 +37,12 @@ from chaos.workload import Workload
 POINT_TIMEOUT_S = 4.0
 """How long a named point stays armed; one that nobody reached is counted as such, not as a kill."""
 READY_TIMEOUT_S = 120.0
+
+FAULTS = Faults(error_after=0.01, cut_after=0.01, twice=0.01)
+"""What befalls the services' writes to the real store, beside the kills: replies are lost, requests come twice."""
+
+MAX_POLL_INTERVAL_S = 2.0
+"""Kafka's max.poll.interval in real mode: a training takes far longer."""
 
 MakeFleet = Callable[[Path, int], AbstractContextManager[Fleet]]
 
@@ -126,6 +133,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="play a printed seed again")
     parser.add_argument("--keep", type=Path, help="folder to leave data and logs in")
     options = parser.parse_args()
+    if options.mode != "embedded":
+        try:
+            parts.kafka_jars(), parts.minio_program()
+        except parts.PartMissing as missing:
+            parser.exit(1, f"chaos: {missing}; --mode embedded needs neither\n")
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(10**6)
     console = Console(highlight=False)
@@ -149,7 +161,7 @@ def _play_mode(mode: str, kills: int, folder: Path, options: argparse.Namespace,
     """Episode after episode, until so many have been killed."""
     task = bar.add_task(mode, total=kills)
     found = Findings()
-    with _fleets(mode, folder) as make:
+    with _fleets(mode, folder, options.seed, found) as make:
         for episode in itertools.count():
             where = folder / mode / f"{episode:03d}"
             where.mkdir(parents=True, exist_ok=True)
@@ -177,14 +189,15 @@ def _play_mode(mode: str, kills: int, folder: Path, options: argparse.Namespace,
 
 
 @contextlib.contextmanager
-def _fleets(mode: str, folder: Path) -> Iterator[MakeFleet]:
+def _fleets(mode: str, folder: Path, seed: int, found: Findings) -> Iterator[MakeFleet]:
     if mode == "embedded":
         yield lambda where, _episode: embedded(where)
         return
     broker, store = parts.kafka(folder / "kafka"), parts.minio(folder / "minio")
-    with parts.running(broker), parts.running(store):
-        real = RealParts(broker, store, store.endpoint)
-        yield lambda where, episode: separate(where, real, episode=episode, max_poll_interval_s=2.0)
+    with parts.running(broker), parts.running(store), faulty(store.endpoint, FAULTS, seed=seed) as proxy:
+        real = RealParts(broker, store, proxy.endpoint)
+        yield lambda where, episode: separate(where, real, episode=episode, max_poll_interval_s=MAX_POLL_INTERVAL_S)
+        found.lost_replies += sum(proxy.struck.values())
 
 
 def _base_model(folder: Path) -> Path:
@@ -208,6 +221,8 @@ def _table(found: dict[str, Findings]) -> Table:
     rows: dict[str, Callable[[Findings], str]] = {
         "jobs": lambda f: str(f.jobs),
         "attempts": lambda f: str(f.attempts),
+        "longest job (s)": lambda f: f"{f.longest_job_s:.0f}",
+        "replies of the store lost or doubled": lambda f: str(f.lost_replies),
         "all ended within (s; at most 60)": lambda f: f"{f.settled_s:.1f}",
         "jobs not ended by then": lambda f: str(f.unsettled),
         "lost jobs": lambda f: str(f.lost),

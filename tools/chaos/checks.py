@@ -8,11 +8,13 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from chaos.fleet import Fleet
 from chaos.workload import RECIPE
 from tunesmith.domain.events import topic_of
 from tunesmith.domain.jobs import Job
+from tunesmith.leftovers import Leftovers
 from tunesmith.platform import Platform
 from tunesmith.settings import Settings
 
@@ -29,6 +31,10 @@ class Findings:
     kills: Counter[str] = field(default_factory=Counter)
     jobs: int = 0
     attempts: int = 0
+    longest_job_s: float = 0.0
+    """From the creation of a job to its last change."""
+    lost_replies: int = 0
+    """Writes to the store whose reply was lost, or that were carried out twice."""
     settled_s: float = 0.0
     """The longest time from the last fault until every job had ended and said so."""
     unsettled: int = 0
@@ -53,6 +59,8 @@ class Findings:
         self.kills += other.kills
         self.jobs += other.jobs
         self.attempts += other.attempts
+        self.longest_job_s = max(self.longest_job_s, other.longest_job_s)
+        self.lost_replies += other.lost_replies
         self.settled_s = max(self.settled_s, other.settled_s)
         for name in self.FAULTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -97,6 +105,7 @@ def check(fleet: Fleet, acknowledged: Sequence[str], findings: Findings) -> None
         jobs = {job_id: platform.jobs.get(job_id) for job_id in platform.jobs.all_ids()}
         findings.jobs = len(jobs)
         findings.attempts = sum(job.attempt for job in jobs.values())
+        findings.longest_job_s = max(map(_lasted_s, jobs.values()), default=0.0)
         for job_id in acknowledged:
             job = jobs.get(job_id)
             if job is None or job.phase != "succeeded":
@@ -112,7 +121,18 @@ def check(fleet: Fleet, acknowledged: Sequence[str], findings: Findings) -> None
         judged = {job.result["version"]["id"] for job in jobs.values() if job.kind == "judge" and job.result}
         versions = [info.key for info in platform.store.list(f"models/{RECIPE}/versions/")]
         findings.doubled_effects += max(0, len(versions) - len(judged))
-        findings.orphans += len(fleet.workers())
+        findings.orphans += len(fleet.workers()) + _orphans_after_one_sweep(platform)
+
+
+def _lasted_s(job: Job) -> float:
+    began, ended = map(datetime.fromisoformat, (job.created_at, job.updated_at))
+    return (ended - began).total_seconds()
+
+
+def _orphans_after_one_sweep(platform: Platform) -> int:
+    """Remove whatever nothing refers to, however young, and count what is left of it."""
+    Leftovers(platform.store, platform.clock, older_than_s=-SETTLE_S).remove(lambda _: None)
+    return len(Leftovers(platform.store, platform.clock, older_than_s=-SETTLE_S).found)
 
 
 def _check_launches(fleet: Fleet, findings: Findings) -> None:
