@@ -46,7 +46,7 @@ class KafkaBus:
         replication_factor: int = -1,
         may_create_topics: bool = True,
         session_timeout_s: float = 10.0,
-        max_poll_interval_s: float = 30.0,
+        max_poll_interval_s: float = 60.0,
         delivery_timeout_s: float = 20.0,
     ) -> None:
         if partitions < 1 or session_timeout_s <= 0 or max_poll_interval_s <= 0 or delivery_timeout_s <= 0:

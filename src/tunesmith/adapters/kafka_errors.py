@@ -20,7 +20,7 @@ from tunesmith.domain.errors import (
     Unavailable,
 )
 
-_CREDENTIALS = (
+REFUSED = (
     errors.SaslAuthenticationFailedError,
     errors.UnsupportedSaslMechanismError,
     errors.IllegalSaslStateError,
@@ -44,7 +44,7 @@ def translated(error: errors.KafkaError, connection: KafkaConnection, doing: str
     """The error that a caller understands, with the fix."""
     where = f"Kafka at {connection.address}"
     metadata = {"servers": connection.address, "kafka_error": type(error).__name__}
-    if isinstance(error, _CREDENTIALS):
+    if isinstance(error, REFUSED):
         return InvalidSettings(
             f"{where} refused the user {connection.user!r} ({connection.sasl_mechanism}): {error}; set "
             "TUNESMITH_KAFKA_USER, TUNESMITH_KAFKA_PASSWORD and TUNESMITH_KAFKA_SASL_MECHANISM to what it knows",

@@ -18,6 +18,11 @@ MAX_ATTEMPTS = 5
 """Deliveries of one message before it becomes a dead letter."""
 FIRST_RETRY_S = 0.2
 REBUILD_AFTER_S = 1.0
+POLL_MESSAGES = 100
+"""Most messages that are handled before their offsets are committed, and handled again after a crash."""
+
+Partition = tuple[str, int]
+"""Topic and number."""
 
 EventHandler = Callable[[Event], None]
 """Accepts work within milliseconds. Must be idempotent: events come twice, late and out of order."""
@@ -62,22 +67,34 @@ class ConsumerLoop:
                 self._stopping.wait(REBUILD_AFTER_S)
 
     def handle_batch(self, subscription: Subscription, *, timeout_s: float = 0.5) -> int:
-        """Poll once and handle what came; returns how many messages were done."""
+        """Poll once and handle what came, committing each partition once; returns how many messages were done."""
         done = 0
-        put_off: set[tuple[str, int]] = set()
-        for message in subscription.poll(timeout_s=timeout_s):
-            if (message.topic, message.partition) in put_off:
-                continue  # it comes again, after the one before it
-            if self._handle(subscription, message):
-                done += 1
-            else:
-                put_off.add((message.topic, message.partition))
+        put_off: set[Partition] = set()
+        handled: dict[Partition, Message] = {}
+        try:
+            for message in subscription.poll(timeout_s=timeout_s, max_messages=POLL_MESSAGES):
+                if self._stopping.is_set():
+                    break
+                partition = (message.topic, message.partition)
+                if partition in put_off:
+                    continue  # it comes again, after the one before it
+                if self._handle(subscription, message, handled):
+                    done += 1
+                else:
+                    put_off.add(partition)
+        finally:
+            for last in handled.values():
+                self._commit(subscription, last)
         return done
 
-    def _handle(self, subscription: Subscription, message: Message) -> bool:
-        """True when the message is done with, False when it and its partition wait for another attempt."""
+    def _handle(self, subscription: Subscription, message: Message, handled: dict[Partition, Message]) -> bool:
+        """True when the message is done with, False when it and its partition wait for another attempt.
+
+        `handled` has the last message of each partition that is still to be committed.
+        """
+        partition = (message.topic, message.partition)
         if message.event is None:
-            subscription.dead_letter(message, error=f"undecodable: {message.decode_error}")
+            self._give_up(subscription, message, handled, error=f"undecodable: {message.decode_error}")
             return True
         handler = self._handlers.get(message.event.type)
         with log_context(event_id=message.event.id):
@@ -87,15 +104,27 @@ class ConsumerLoop:
             except Exception as error:  # the consumer loop decides by count, not by kind
                 if message.attempt >= MAX_ATTEMPTS:
                     log.exception("event given up after %s attempts", message.attempt)
-                    subscription.dead_letter(message, error=f"{type(error).__name__}: {error}")
+                    self._give_up(subscription, message, handled, error=f"{type(error).__name__}: {error}")
                     return True
                 log.warning("attempt %s to handle %s failed: %s", message.attempt, message.event.type, error)
+                # A bus may remember the attempts of the first message that is not committed.
+                if before := handled.pop(partition, None):
+                    self._commit(subscription, before)
                 subscription.retry_later(message, delay_s=FIRST_RETRY_S * 2 ** (message.attempt - 1))
                 return False
-            try:
-                subscription.commit(message)
-            except Conflict as error:
-                log.info("partition went to another member: %s", error)
-            except TunesmithError as error:
-                log.warning("offset was not committed, the event will come again: %s", error)
+        handled[partition] = message
         return True
+
+    def _give_up(
+        self, subscription: Subscription, message: Message, handled: dict[Partition, Message], *, error: str
+    ) -> None:
+        subscription.dead_letter(message, error=error)
+        handled.pop((message.topic, message.partition), None)  # committed with it
+
+    def _commit(self, subscription: Subscription, message: Message) -> None:
+        try:
+            subscription.commit(message)
+        except Conflict as error:
+            log.info("partition went to another member: %s", error)
+        except TunesmithError as error:
+            log.warning("offset was not committed, the events will come again: %s", error)
