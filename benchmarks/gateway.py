@@ -38,7 +38,7 @@ from tunesmith.domain.models import Champion, ModelVersion
 from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
 
 ROUNDS = 7
-ROUND_S = 1.0
+ROUND_S = 0.5
 IN_FLIGHT = (1, 8, 32)
 BARS_MS = (0.6, 2.0)
 """What the generator may add at 8 in flight: p50, p99."""
@@ -135,7 +135,7 @@ REQUEST = json.dumps(
 async def serve_stub(delay_ms: float) -> None:
     Stub.delay_s = delay_ms / 1000
     server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", 0)
-    print(f"serving on 127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    print(f"ready at 127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 
@@ -153,7 +153,7 @@ async def serve_bare(upstream: str) -> None:
         server.add_generic_rpc_handlers((handler,))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        print(f"serving on 127.0.0.1:{port}", flush=True)
+        print(f"ready at 127.0.0.1:{port}", flush=True)
         await server.wait_for_termination()
 
 
@@ -273,15 +273,15 @@ def process(*argv: str, env: dict[str, str] | None = None) -> Iterator[str]:
     with subprocess.Popen(
         [sys.executable, *argv],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | (env or {}),
     ) as running:
         assert running.stdout is not None
         try:
             for line in running.stdout:
-                if "127.0.0.1:" in line:
-                    yield "127.0.0.1:" + line.split("127.0.0.1:")[1].split()[0].strip('",}')
+                if "ready at 127.0.0.1:" in line:
+                    yield "127.0.0.1:" + line.split("ready at 127.0.0.1:")[1].split()[0]
                     break
             else:
                 raise SystemExit(f"{' '.join(argv)} ended before it served")
@@ -327,7 +327,7 @@ def run(delay_ms: float) -> bool:
                     "TUNESMITH_DATA": str(data),
                     "TUNESMITH_LISTEN": "127.0.0.1:0",
                     "TUNESMITH_GENERATOR_BACKEND": f"tgi+http://{stub}",
-                    "TUNESMITH_LOG_LEVEL": "warning",
+                    "TUNESMITH_LOG_FORMAT": "text",
                 },
             )
         )

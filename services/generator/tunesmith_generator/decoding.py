@@ -122,12 +122,16 @@ class Plan:
 
     def attempt(self, number: int) -> Attempt:
         """The `number`-th attempt: seeds grow by one with each."""
+        prompt, inputs = self.prompt_of(number)
+        seed = (self.sampling_seed + number - 1) % (limits.MAX_SEED + 1)
+        return Attempt(number, prompt, inputs, replace(self.parameters, seed=seed))
+
+    def prompt_of(self, number: int) -> tuple[str, Mapping[str, str]]:
+        """The prompt of the `number`-th attempt, and its inputs."""
         inputs = self.inputs
         if self.prompt_seed is not None:
             inputs = self.recipe.inputs_of_seed((self.prompt_seed + number - 1) % NUM_PROMPT_SEEDS)
-        seed = (self.sampling_seed + number - 1) % (limits.MAX_SEED + 1)
-        prompt = self.prompt if self.prompt is not None else self.recipe.prompt(inputs)
-        return Attempt(number, prompt, inputs, replace(self.parameters, seed=seed))
+        return (self.prompt if self.prompt is not None else self.recipe.prompt(inputs)), inputs
 
     def attempts(self) -> Iterator[Attempt]:
         """Every attempt that the request allows, in order; at least one."""
@@ -146,11 +150,11 @@ def plan_of(request: GenerateRequest, recipe: Recipe, *, max_new_tokens_limit: i
     parameters = limits.merged(recipe.generation, request.overrides)
     limits.check(parameters, max_new_tokens_limit=max_new_tokens_limit)
     own_schema = bool(parameters.json_schema)
-    if parameters.json_schema is None and request.prompt is None:
+    if parameters.json_schema is None and request.prompt is None and recipe.answer_schema:
         parameters = replace(parameters, json_schema=recipe.answer_schema)
     if parameters.json_schema:
         json_schemas.checked(parameters.json_schema)
-    else:
+    elif parameters.json_schema is not None:
         # An empty one leaves the recipe's off.
         parameters = replace(parameters, json_schema=None)
     random_seed = secrets.randbits(31)
@@ -169,13 +173,13 @@ def plan_of(request: GenerateRequest, recipe: Recipe, *, max_new_tokens_limit: i
         prompt=request.prompt,
         inputs=inputs,
         prompt_seed=prompt_seed,
-        parameters=replace(parameters, return_full_text=False),
+        parameters=replace(parameters, return_full_text=False) if parameters.return_full_text else parameters,
         sampling_seed=next((seed for seed in given if seed is not None), random_seed),
         max_attempts=1,
         return_full_text=parameters.return_full_text,
         own_schema=own_schema,
     )
-    limits.check_prompt(plan.attempt(1).prompt)
+    limits.check_prompt(plan.prompt_of(1)[0])
     if request.prompt is not None or own_schema or not plan.varies:
         return plan
     retries = recipe.max_retries_known

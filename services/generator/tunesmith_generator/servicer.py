@@ -13,27 +13,13 @@ from tunesmith_generator.handlers import Serving
 from tunesmith_generator.reload import BASE, CHAMPION
 from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
 
-_PARAMETERS = (
-    "max_new_tokens",
-    "temperature",
-    "top_k",
-    "top_p",
-    "typical_p",
-    "repetition_penalty",
-    "do_sample",
-    "seed",
-    "truncate",
-    "frequency_penalty",
-    "json_schema",
-)
-
 
 def generate_request(request: generator_pb2.GenerateRequest | generator_pb2.CompareRequest) -> GenerateRequest:
     """The use case's request; a field that was not sent takes the recipe's default."""
     sent = request.parameters
-    overrides = {name: getattr(sent, name) for name in _PARAMETERS if sent.HasField(name)}
-    if sent.stop:
-        overrides["stop"] = tuple(sent.stop)
+    overrides: dict[str, Any] = {field.name: value for field, value in sent.ListFields()}
+    if "stop" in overrides:
+        overrides["stop"] = tuple(overrides["stop"])
     made_from_seed = not request.inputs and not request.prompt
     asked = GenerateRequest(
         recipe=request.recipe,

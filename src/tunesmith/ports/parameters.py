@@ -25,27 +25,33 @@ def check(
 ) -> None:
     """Raise InvalidInput for the first parameter out of its limits, with its name, its value and the limit."""
     p = parameters
-    _require(1 <= p.max_new_tokens <= max_new_tokens_limit, "max_new_tokens", p.max_new_tokens,
-             f"between 1 and {max_new_tokens_limit}")  # fmt: skip
-    for name in ("temperature", "repetition_penalty"):
-        value = getattr(p, name)
-        _require(value is None or (value > 0 and math.isfinite(value)), name, value, "greater than 0 and finite")
-    for name in ("top_p", "typical_p"):
-        value = getattr(p, name)
-        _require(value is None or 0 < value < 1, name, value, "greater than 0 and less than 1; leave it out for 1")
-    _require(p.top_k is None or p.top_k >= 1, "top_k", p.top_k, "at least 1")
-    _require(p.frequency_penalty is None or -2 <= p.frequency_penalty <= 2, "frequency_penalty", p.frequency_penalty,
-             "between -2 and 2")  # fmt: skip
-    _require(p.truncate is None or 1 <= p.truncate <= (max_truncate or p.truncate), "truncate", p.truncate,
-             f"between 1 and {max_truncate}" if max_truncate else "at least 1")  # fmt: skip
-    _require(p.seed is None or 0 <= p.seed <= MAX_SEED, "seed", p.seed, f"between 0 and {MAX_SEED}")
-    _require(len(p.stop) <= max_stop_sequences, "stop", len(p.stop), f"at most {max_stop_sequences} sequences")
-    _require(all(p.stop), "stop", "''", "free of empty sequences")
+    # Every request comes through here, several times: words are made only for what is refused.
+    if not 1 <= p.max_new_tokens <= max_new_tokens_limit:
+        raise _beyond("max_new_tokens", p.max_new_tokens, f"between 1 and {max_new_tokens_limit}")
+    for name, above_0 in (("temperature", p.temperature), ("repetition_penalty", p.repetition_penalty)):
+        if above_0 is not None and not (above_0 > 0 and math.isfinite(above_0)):
+            raise _beyond(name, above_0, "greater than 0 and finite")
+    for name, share in (("top_p", p.top_p), ("typical_p", p.typical_p)):
+        if share is not None and not 0 < share < 1:
+            raise _beyond(name, share, "greater than 0 and less than 1; leave it out for 1")
+    if p.top_k is not None and p.top_k < 1:
+        raise _beyond("top_k", p.top_k, "at least 1")
+    if p.frequency_penalty is not None and not -2 <= p.frequency_penalty <= 2:
+        raise _beyond("frequency_penalty", p.frequency_penalty, "between -2 and 2")
+    if p.truncate is not None and not 1 <= p.truncate <= (max_truncate or p.truncate):
+        raise _beyond("truncate", p.truncate, f"between 1 and {max_truncate}" if max_truncate else "at least 1")
+    if p.seed is not None and not 0 <= p.seed <= MAX_SEED:
+        raise _beyond("seed", p.seed, f"between 0 and {MAX_SEED}")
+    if len(p.stop) > max_stop_sequences:
+        raise _beyond("stop", len(p.stop), f"at most {max_stop_sequences} sequences")
+    if not all(p.stop):
+        raise _beyond("stop", "''", "free of empty sequences")
 
 
 def check_prompt(prompt: str) -> None:
     """Raise InvalidInput for a prompt that no tokenizer can read."""
-    _require(bool(prompt), "prompt", "''", "at least one character long")
+    if not prompt:
+        raise _beyond("prompt", "''", "at least one character long")
     try:
         prompt.encode()
     except UnicodeEncodeError as error:
@@ -68,6 +74,8 @@ def merged(defaults: GenerationParameters, overrides: Mapping[str, Any]) -> Gene
 
     None leaves a warper off. Limits are `check`'s business.
     """
+    if not overrides:
+        return defaults
     known = {f.name for f in fields(GenerationParameters)}
     values: dict[str, Any] = {}
     for name, value in overrides.items():
@@ -108,10 +116,9 @@ def _typed(name: str, value: Any) -> Any:
     )
 
 
-def _require(holds: bool, name: str, value: object, limit: str) -> None:
-    if not holds:
-        raise InvalidInput(
-            f"generation parameter {name}={value} must be {limit}",
-            reason="PARAMETER_OUT_OF_RANGE",
-            metadata={"parameter": name, "value": str(value), "limit": limit},
-        )
+def _beyond(name: str, value: object, limit: str) -> InvalidInput:
+    return InvalidInput(
+        f"generation parameter {name}={value} must be {limit}",
+        reason="PARAMETER_OUT_OF_RANGE",
+        metadata={"parameter": name, "value": str(value), "limit": limit},
+    )
