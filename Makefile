@@ -13,10 +13,10 @@ UV := $(BIN)/uv
 UV_INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt $(if $(TORCH),--torch-backend $(TORCH))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run up test check format proto bench chaos clean
+.PHONY: help install run up compose compose-check test check format proto bench chaos clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Install Tunesmith with all services into .venv
 
@@ -25,6 +25,12 @@ run: $(VENV)/.installed ## Make a model that invents micro-genres: collect, cura
 
 up: $(VENV)/.installed ## Serve all four services on 127.0.0.1:50400 until Ctrl-C
 	@$(BIN)/tunesmith --data $(DATA) up
+
+compose: ## Serve all four services in containers, with Kafka and MinIO, on 127.0.0.1:50401 to 50404
+	@deploy/compose up
+
+compose-check: $(VENV)/.installed ## Prove the containers: a whole run through them, down and up again, events and objects
+	@deploy/compose check
 
 test: $(VENV)/.installed-dev ## Run all tests
 	@$(BIN)/python -m pytest $(TESTS)
