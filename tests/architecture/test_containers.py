@@ -29,10 +29,9 @@ def test_an_image_is_slim_pinned_without_rights_and_tells_its_health(dockerfile:
     installs = re.findall(r"uv pip install (?:.*\\\n)*.*", text)
     assert all("--constraint constraints.txt" in step or "--no-deps" in step for step in installs)
     assert f"--extra {service} --extra platform" in text
-    assert (
-        f'HEALTHCHECK --interval=5s --timeout=10s --start-period=90s --retries=6 CMD ["python", "-m", "tunesmith_{service}", "health"]'
-        in text
-    )  # noqa: E501
+    assert re.search(r"^HEALTHCHECK .*--start-period=\d+s .*CMD (.*)", text, re.M)[1] == (
+        f'["python", "-m", "tunesmith_{service}", "health"]'
+    )
     assert f"EXPOSE {SERVICE_PORTS[service]}" in text
 
 

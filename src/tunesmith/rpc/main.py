@@ -36,8 +36,7 @@ def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWor
         configure_logging(level=settings.log_level, log_format=settings.log_format)
         match argv:
             case [] | ["serve"]:
-                if "listen" not in settings.model_fields_set:
-                    settings = settings.model_copy(update={"listen": f"127.0.0.1:{SERVICE_PORTS[name]}"})
+                settings = _standing_alone(settings, name)
                 with held(settings.data, name):
                     return asyncio.run(_serve(build, Platform.open(settings)))
             case ["work", job_id, epoch] if epoch.isdigit():
@@ -56,6 +55,16 @@ def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWor
         if argv[:1] == ["work"] and isinstance(error, InvalidSettings):
             return EXIT_MISCONFIGURED
         return EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_USAGE
+
+
+def _standing_alone(settings: Settings, name: str) -> Settings:
+    """The settings with what follows from serving one service only, where they do not say otherwise.
+
+    No generator is served on the data folder, so it is looked for at its own port.
+    """
+    generator = f"grpc://127.0.0.1:{SERVICE_PORTS['generator']}"
+    defaults = {"listen": f"127.0.0.1:{SERVICE_PORTS[name]}", "llm": generator, "serving": generator}
+    return settings.model_copy(update={k: v for k, v in defaults.items() if k not in settings.model_fields_set})
 
 
 def _checked(work: Work) -> Work:
