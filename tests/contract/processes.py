@@ -16,6 +16,7 @@ _context.set_forkserver_preload(
         "pytest",
         "tunesmith.adapters.kafka_subscription",
         "tunesmith.adapters.local_store",
+        "tunesmith.adapters.minio_store",
         "tunesmith.adapters.sqlite_bus",
         "tunesmith.adapters.subprocess_launcher",
         "tunesmith.adapters.system_clock",

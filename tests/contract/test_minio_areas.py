@@ -17,7 +17,7 @@ from tunesmith.adapters.minio_store import MinioStore
 from tunesmith.adapters.store_probe import prove_conditions
 from tunesmith.cli import main
 from tunesmith.domain import areas, keys
-from tunesmith.domain.errors import AlreadyExists, NotFound, PermissionRefused
+from tunesmith.domain.errors import NotFound, PermissionRefused
 
 KEYS = [
     keys.champion("micro_genre"),
@@ -30,12 +30,6 @@ KEYS = [
     "a-kind-of-its-own/x",
     "zzz",
 ]
-
-
-@pytest.fixture(scope="module", params=["", "&buckets=areas"], ids=["one-bucket", "bucket-by-area"])
-def options(request: pytest.FixtureRequest) -> str:
-    """Both ways to divide a store."""
-    return str(request.param)
 
 
 def test_listings_go_over_all_buckets_as_over_one_folder(minio_server: S3, tmp_path: Path) -> None:
@@ -67,8 +61,9 @@ def test_an_object_lies_in_the_bucket_of_its_area(minio_server: S3) -> None:
 
 
 @pytest.fixture(scope="module")
-def stores(minio_server: S3, options: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, MinioStore]:
+def stores(minio_server: S3, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, MinioStore]:
     """The store as each service opens it; once for all tests, because making a user takes a second."""
+    options = "&buckets=areas"
     admin = open_store(minio_server, options=options)
     folder = tmp_path_factory.mktemp("keys")
     make_users(admin.connection, folder)
@@ -120,10 +115,12 @@ class TestUsers:
 
     def test_every_service_starts_with_its_own_keys(self, stores: Mapping[str, MinioStore]) -> None:
         for store in stores.values():
-            prove_conditions(store, name="the store")
-            assert list(store.list("probes/")) == []
+            version = store.create("probes/own", b"1")
+            store.replace("probes/own", b"2", version=version)
+            store.delete("probes/own")
             with pytest.raises(NotFound):
                 store.get("jobs/none/state.json")
+        prove_conditions(stores["generator"], name="the store")
 
     def test_users_are_made_by_an_administrator_only(self, stores: Mapping[str, MinioStore], tmp_path: Path) -> None:
         with pytest.raises(PermissionRefused, match="keys of an administrator"):
@@ -136,7 +133,7 @@ class TestSetupCommand:
     @pytest.fixture
     def url(self, minio_server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
         """A store that has no bucket yet, in the environment."""
-        url = f"s3://setup-{secrets.token_hex(6)}?endpoint={minio_server.endpoint}&buckets=areas"
+        url = f"s3://setup-{secrets.token_hex(6)}?endpoint={minio_server.endpoint}"
         monkeypatch.setenv("TUNESMITH_STORE", url)
         monkeypatch.setenv("TUNESMITH_S3_ACCESS_KEY", minio_server.access_key)
         monkeypatch.setenv("TUNESMITH_S3_SECRET_KEY", minio_server.secret_key)
@@ -162,10 +159,13 @@ class TestSetupCommand:
         assert outcomes == [{"made"}, {"there already"}]
         assert written[0] == written[1]
         assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-        store = MinioStore.open(url, access_key=minio_server.access_key, secret_key=minio_server.secret_key)
-        store.create("jobs/x", b"")
-        with pytest.raises(AlreadyExists):
-            store.create("jobs/x", b"")
+        given = dict(line.split("=", 1) for line in written[1]["captioner.env"].splitlines())
+        captioner = MinioStore.open(
+            url, access_key=given["TUNESMITH_S3_ACCESS_KEY"], secret_key=given["TUNESMITH_S3_SECRET_KEY"]
+        )
+        captioner.create("clips/x", b"")
+        with pytest.raises(PermissionRefused):
+            captioner.create("models/x", b"")
 
     def test_a_folder_needs_none(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("TUNESMITH_DATA", str(tmp_path))
