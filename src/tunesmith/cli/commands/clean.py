@@ -55,7 +55,8 @@ def clean(options: Globals, older_than_s: float, delete: bool) -> int:
     """Show, and with --delete remove, what nothing in the store refers to.
 
     That is what jobs left that were killed, failed or were cancelled, media and uploads of no collection, and uploads
-    that never ended. What a running job may use stays. Needs no server, but works beside one.
+    that never ended. What a running job may use stays. Needs no server, but works beside one; on an S3 store it needs
+    keys that may delete in every area.
     """
     out = Output(json=options.json)
     settings = Settings.read(data=options.data)
