@@ -8,7 +8,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets")
-SLOW = (*HEAVY, "numpy", "scipy", "httpx", "rich")
+SLOW = (*HEAVY, "numpy", "scipy", "httpx", "aiohttp", "jsonschema", "llguidance", "rich")
 
 SERVERS = [f"tunesmith_{service}.bootstrap" for service in ("scraper", "captioner", "trainer", "generator")]
 KERNEL = ["tunesmith.recipes", "tunesmith.jobs.reconciler", "tunesmith.platform", "tunesmith.rpc.hosting"]
@@ -28,6 +28,10 @@ def test_a_server_imports_nothing_slow(module):
 @pytest.mark.parametrize("module", ["tunesmith_trainer.curation.build", "tunesmith_trainer.evaluation.judge"])
 def test_curating_and_judging_need_no_torch_by_themselves(module):
     assert imported_by(f"import {module}").isdisjoint(HEAVY)
+
+
+def test_serving_from_other_backends_needs_no_torch():
+    assert imported_by("import tunesmith_generator.servers, tunesmith_generator.structured").isdisjoint(HEAVY)
 
 
 def test_the_domain_imports_only_the_standard_library():
