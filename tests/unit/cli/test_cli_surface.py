@@ -20,6 +20,7 @@ SOURCE = [
 ]
 PARAMETERS = [
     "--do-sample",
+    "--frequency-penalty",
     "--max-new-tokens",
     "--no-do-sample",
     "--repetition-penalty",
