@@ -13,6 +13,7 @@ from typing import Any
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
+        "kubernetes.client",
         "pytest",
         "tunesmith.adapters.kafka_subscription",
         "tunesmith.adapters.local_store",

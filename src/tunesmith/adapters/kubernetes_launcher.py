@@ -47,7 +47,7 @@ LOG_TAIL_BYTES = 4096
 _LOG_LINES = 200
 _MAX_REMEMBERED = 2000
 _POLL_S = 0.1
-_STOP_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 120.0
 _EVENTS_AFTER_S = 3.0
 """How long a Job may be without a running pod before events are asked what is wrong."""
 
@@ -119,20 +119,17 @@ class KubernetesLauncher:
         if job.get("spec", {}).get("suspend"):
             self._delete(job)  # it waits in a queue, and would begin whenever that lets it
             return
-        # A Job past its deadline ends its pods and makes no others, also where none was made yet.
-        patch = {"metadata": {"annotations": {STOPPED_ANNOTATION: "true"}}, "spec": {"activeDeadlineSeconds": 1}}
         with suppress(NotFound):
-            self._cache.remember(self._api.patch_job(full, patch))
+            self._cache.remember(self._api.patch_job(full, {"metadata": {"annotations": {STOPPED_ANNOTATION: "true"}}}))
         deadline_s = time.monotonic() + grace_s + _STOP_TIMEOUT_S
         told: set[str] = set()
+        # With the grace asked for, before the Job controller deletes them with the pods' own.
+        self._end_pods(job, grace_s, told)
+        # A Job past its deadline makes no other pod, also where none was made yet.
+        with suppress(NotFound):
+            self._cache.remember(self._api.patch_job(full, {"spec": {"activeDeadlineSeconds": 1}}))
         while (job := self._live(full)) is not None:
-            for pod in self._cache.pods(job):
-                pod_name = str(pod["metadata"]["name"])
-                if pod_name not in told:
-                    # Never 0: that would forget a pod whose process may still be alive.
-                    with suppress(NotFound):
-                        self._api.delete_pod(pod_name, grace_s=max(1, math.ceil(grace_s)))
-                    told.add(pod_name)
+            self._end_pods(job, grace_s, told)
             if time.monotonic() >= deadline_s:
                 raise Unavailable(f"{name} did not end {_STOP_TIMEOUT_S:.0f} s after it had to; its node may be gone")
             time.sleep(_POLL_S)
@@ -216,6 +213,16 @@ class KubernetesLauncher:
                 metadata={"job": str(meta["name"])},
             )
         self._cache.remember(job)
+
+    def _end_pods(self, job: Object, grace_s: float, told: set[str]) -> None:
+        """Delete the pods of a Job that are not in `told` yet."""
+        for pod in self._cache.pods(job):
+            pod_name = str(pod["metadata"]["name"])
+            if pod_name not in told:
+                # Never 0: that would forget a pod whose process may still be alive.
+                with suppress(NotFound):
+                    self._api.delete_pod(pod_name, grace_s=max(1, math.ceil(grace_s)))
+                told.add(pod_name)
 
     def _delete(self, job: Object) -> None:
         with suppress(NotFound, Conflict):
