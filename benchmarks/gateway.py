@@ -30,6 +30,7 @@ from typing import Any
 
 import aiohttp
 import grpc
+import psutil
 
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.domain import keys
@@ -160,6 +161,14 @@ async def serve_bare(upstream: str) -> None:
 # The load
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server in a process of its own."""
+
+    address: str
+    process: psutil.Process
+
+
 @dataclass
 class Way:
     """One way to the stub, and how long its calls took, by how many were in flight."""
@@ -169,10 +178,15 @@ class Way:
     p50_ms: dict[int, list[float]] = field(default_factory=dict)
     p99_ms: dict[int, list[float]] = field(default_factory=dict)
     per_s: dict[int, list[float]] = field(default_factory=dict)
+    process: psutil.Process | None = None
+    """The hop's process, whose processor time counts."""
+    cpu_us: dict[int, list[float]] = field(default_factory=dict)
+    """A call."""
 
     async def round(self, in_flight: int) -> None:
         """Keep `in_flight` calls under way for a while."""
         times_s: list[float] = []
+        began_cpu_s = self._cpu_s()
         end_s = time.perf_counter() + ROUND_S
 
         async def worker() -> None:
@@ -185,13 +199,20 @@ class Way:
         self.p50_ms.setdefault(in_flight, []).append(1000 * statistics.median(times_s))
         self.p99_ms.setdefault(in_flight, []).append(1000 * times_s[int(0.99 * (len(times_s) - 1))])
         self.per_s.setdefault(in_flight, []).append(len(times_s) / ROUND_S)
+        self.cpu_us.setdefault(in_flight, []).append(1e6 * (self._cpu_s() - began_cpu_s) / len(times_s))
+
+    def _cpu_s(self) -> float:
+        if self.process is None:
+            return 0.0
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
 
 
-async def measure(stub: str, bare: str, generator: str) -> dict[str, Way]:
+async def measure(stub: Served, bare: Served, generator: Served) -> dict[str, Way]:
     async with (
         aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as session,
-        grpc.aio.insecure_channel(bare) as bare_channel,
-        grpc.aio.insecure_channel(generator) as channel,
+        grpc.aio.insecure_channel(bare.address) as bare_channel,
+        grpc.aio.insecure_channel(generator.address) as channel,
     ):
         hop: Any = bare_channel.unary_unary(BARE_METHOD, None, None)  # bytes as they are
         generate: Any = generator_pb2_grpc.GeneratorServiceStub(channel)  # type: ignore[no-untyped-call]
@@ -201,11 +222,11 @@ async def measure(stub: str, bare: str, generator: str) -> dict[str, Way]:
         streamed = generator_pb2.GenerateStreamRequest(request=asked)
 
         async def direct() -> object:
-            async with session.post(f"http://{stub}/generate", data=REQUEST) as reply:
+            async with session.post(f"http://{stub.address}/generate", data=REQUEST) as reply:
                 return await reply.read()
 
         async def direct_first() -> object:
-            async with session.post(f"http://{stub}/generate_stream", data=REQUEST) as reply:
+            async with session.post(f"http://{stub.address}/generate_stream", data=REQUEST) as reply:
                 first = await reply.content.readany()
                 await reply.read()
                 return first
@@ -218,8 +239,8 @@ async def measure(stub: str, bare: str, generator: str) -> dict[str, Way]:
 
         ways = [
             Way("direct", direct),
-            Way("bare hop", lambda: hop(REQUEST)),
-            Way("generate", lambda: generate.Generate(asked)),
+            Way("bare hop", lambda: hop(REQUEST), process=bare.process),
+            Way("generate", lambda: generate.Generate(asked), process=generator.process),
             Way("direct, first token", direct_first),
             Way("generate, first token", first_token),
         ]
@@ -246,6 +267,8 @@ def report(ways: dict[str, Way], *, delay_ms: float) -> bool:
             for n in IN_FLIGHT
         )
         print(f"{way.name:24}" + "".join(cells))
+    cpu_us = {name: statistics.median(ways[name].cpu_us[8]) for name in ("bare hop", "generate")}
+    print("processor time of the hop a call, 8 in flight: " + ", ".join(f"{n} {us:.0f} us" for n, us in cpu_us.items()))
     held = True
     for peer in ("bare hop", "direct"):
         added = [
@@ -268,8 +291,8 @@ def report(ways: dict[str, Way], *, delay_ms: float) -> bool:
 
 
 @contextlib.contextmanager
-def process(*argv: str, env: dict[str, str] | None = None) -> Iterator[str]:
-    """A server of this file, or the generator; gives its address."""
+def process(*argv: str, env: dict[str, str] | None = None) -> Iterator[Served]:
+    """A server of this file, or the generator."""
     with subprocess.Popen(
         [sys.executable, *argv],
         stdout=subprocess.PIPE,
@@ -281,7 +304,8 @@ def process(*argv: str, env: dict[str, str] | None = None) -> Iterator[str]:
         try:
             for line in running.stdout:
                 if "ready at 127.0.0.1:" in line:
-                    yield "127.0.0.1:" + line.split("ready at 127.0.0.1:")[1].split()[0]
+                    port = line.split("ready at 127.0.0.1:")[1].split()[0]
+                    yield Served(f"127.0.0.1:{port}", psutil.Process(running.pid))
                     break
             else:
                 raise SystemExit(f"{' '.join(argv)} ended before it served")
@@ -318,7 +342,7 @@ def run(delay_ms: float) -> bool:
         data = Path(name) / "data"
         put_champion(data)
         stub = processes.enter_context(process(this, "--stub", str(delay_ms)))
-        bare = processes.enter_context(process(this, "--bare", stub))
+        bare = processes.enter_context(process(this, "--bare", stub.address))
         generator = processes.enter_context(
             process(
                 "-m",
@@ -326,7 +350,7 @@ def run(delay_ms: float) -> bool:
                 env={
                     "TUNESMITH_DATA": str(data),
                     "TUNESMITH_LISTEN": "127.0.0.1:0",
-                    "TUNESMITH_GENERATOR_BACKEND": f"tgi+http://{stub}",
+                    "TUNESMITH_GENERATOR_BACKEND": f"tgi+http://{stub.address}",
                     "TUNESMITH_LOG_FORMAT": "text",
                 },
             )
