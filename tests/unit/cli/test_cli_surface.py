@@ -24,6 +24,7 @@ PARAMETERS = [
     "--max-new-tokens",
     "--no-do-sample",
     "--repetition-penalty",
+    "--schema",
     "--seed",
     "--stop",
     "--temperature",
