@@ -8,6 +8,8 @@ UV_VERSION := 0.13.9
 TORCH ?=
 DATA ?= .tunesmith
 SOURCE ?=
+# Processes that `make test` runs tests in; all tests of a file stay in one.
+JOBS ?= 2
 
 UV := $(BIN)/uv
 UV_INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt $(if $(TORCH),--torch-backend $(TORCH))
@@ -33,7 +35,7 @@ compose-check: $(VENV)/.installed ## Prove the containers: a whole run through t
 	@deploy/compose check
 
 test: $(VENV)/.installed-dev ## Run all tests
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 check: $(VENV)/.installed-dev ## Lint, types, import rules, and drift of the generated code
 	@$(BIN)/ruff check .

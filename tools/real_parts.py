@@ -70,7 +70,7 @@ def cache_folder() -> Path:
 
 def kafka_jars() -> Path:
     """The folder of Kafka's jars, fetched the first time; PartMissing without Java and Maven."""
-    _require("Kafka", {"java": "openjdk-17-jre-headless", "mvn": "maven"})
+    _require("Kafka", {"java": "Debian's openjdk-17-jre-headless", "mvn": "Debian's maven"})
 
     def fetch(target: Path) -> None:
         (target / "pom.xml").write_text(_POM)
@@ -83,7 +83,7 @@ def kafka_jars() -> Path:
 
 def minio_program() -> Path:
     """The MinIO server's program, compiled the first time; PartMissing without Go."""
-    _require("MinIO", {"go": "golang-go"})
+    _require("MinIO", {"go": "Go 1.24 or newer from https://go.dev/dl"})
 
     def fetch(target: Path) -> None:
         _call(["go", "install", "-trimpath", "-ldflags=-s -w", f"github.com/minio/minio@{MINIO_VERSION}"],
@@ -293,8 +293,8 @@ def _die_with_parent() -> None:
 def _require(part: str, programs: Mapping[str, str]) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        packages = " ".join(programs[program] for program in missing)
-        raise PartMissing(f"no {' and no '.join(missing)} here to bring {part}; `apt-get install {packages}` helps")
+        remedy = " and ".join(programs[program] for program in missing)
+        raise PartMissing(f"no {' and no '.join(missing)} here to bring {part}; install {remedy}")
 
 
 def _cached(name: str, fetch: Callable[[Path], None]) -> Path:

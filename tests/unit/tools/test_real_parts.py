@@ -9,14 +9,14 @@ import real_parts as parts
 def test_a_machine_without_java_is_told_what_brings_kafka(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(parts.PartMissing, match=r"no java and no mvn here to bring Kafka; `apt-get install openjdk-17"):
+    with pytest.raises(parts.PartMissing, match=r"no java and no mvn here to bring Kafka; install Debian's openjdk-17"):
         parts.kafka(tmp_path / "kafka")
 
 
 def test_a_machine_without_go_is_told_what_brings_minio(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(parts.PartMissing, match="no go here to bring MinIO; `apt-get install golang-go` helps"):
+    with pytest.raises(parts.PartMissing, match="no go here to bring MinIO; install Go 1.24 or newer"):
         parts.minio(tmp_path / "minio")
 
 
