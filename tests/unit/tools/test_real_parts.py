@@ -16,7 +16,7 @@ def test_a_machine_without_java_is_told_what_brings_kafka(monkeypatch: pytest.Mo
 def test_a_machine_without_go_is_told_what_brings_minio(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(parts.PartMissing, match="no go here to bring MinIO; install Go 1.24 or newer"):
+    with pytest.raises(parts.PartMissing, match=r"no go here to bring MinIO; install Go 1.24 or newer"):
         parts.minio(tmp_path / "minio")
 
 
