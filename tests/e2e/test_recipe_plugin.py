@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,25 @@ def test_it_goes_from_rows_to_a_judged_model_and_an_edit_is_judged_anew(
     assert edited["run"]["id"] == made["run"]["id"]
     assert edited["report"]["id"] != made["report"]["id"]
     assert [gate["limit"] for gate in edited["report"]["gates"]][: len(own)] == [0.8, 0.3, 9.0]
+
+
+@pytest.mark.heavy
+def test_what_passes_its_gates_is_promoted_once_the_generator_answers_as_the_judge_did(
+    command_line: CommandLine, plugin: Path, micro_base: Path
+) -> None:
+    source = plugin.read_text("utf-8")
+    lenient = re.sub(r"    gates=\(\n.*?\n    \),\n", "    gates=(),\n", source, count=1, flags=re.DOTALL)
+    assert lenient != source
+    plugin.write_text(lenient, "utf-8")
+
+    made = command_line.json(*arguments(micro_base))
+
+    assert made["passed"]
+    assert made["champion"] == made["model"]["id"]
+    parity = made["report"]["parity"]
+    assert (parity["checked"], parity["agrees"], parity["num_agreeing"]) == (True, True, parity["num_prompts"])
+    assert parity["num_prompts"] == 8
+    assert "served = judged: 8 of 8 prompts" in Path(made["report_page"]).read_text("utf-8")
 
 
 @pytest.mark.heavy
