@@ -122,7 +122,8 @@ class Settings(BaseSettings):
         shown = {
             f"TUNESMITH_{name.upper()}": str(value)
             for name, value in self.model_dump().items()
-            if name in ("data", "store", "s3_ca", "bus", "launcher", "llm", "serving", "recipes", "log_level")
+            if name
+            in ("data", "store", "s3_ca", "bus", "launcher", "llm", "serving", "serving_wait_s", "recipes", "log_level")
             and value is not None
         }
         secret = {

@@ -24,8 +24,9 @@ far outside: see `tests/services/trainer/publishing/test_serving_parity.py`.
 """
 
 LEAST_TOLERANCE = 1e-3
-"""Natural logarithms of probabilities that differ by less are never told apart. A single pass in float32 repeats to a
-few 1e-6 on one machine; fused kernels and other vector widths were seen to differ by some 1e-4."""
+"""Natural logarithms of probabilities that differ by less are never told apart. Measured in float32 on one machine,
+batch against single pass: 2e-6 to 3e-6; the rest is room for kernels of other machines. A `rope_theta` that is a tenth
+off moved some log-probability by 0.1 or more."""
 
 LEAST_COMPARED_SHARE = 0.5
 """Of the judge's tokens so many must have been compared: answers that part at near-ties early say too little."""
