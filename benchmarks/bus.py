@@ -85,7 +85,9 @@ def _broker() -> Iterator[str]:
 
 def _event(number: int) -> Event:
     data = {"number": number, "hash": f"{number:064x}", "keys": "k" * PAYLOAD_CHARS}
-    return Event(uuid4().hex, DATASET_BUILT, "/tunesmith/trainer", f"job-{number % 64}", "2026-11-21T10:00:00Z", data)
+    return Event(
+        uuid4().hex, DATASET_BUILT, "/tunesmith/trainer", f"job-{number % 64}", "2026-11-21T10:00:00.000000Z", data
+    )
 
 
 def _topic(bus: KafkaBus) -> str:

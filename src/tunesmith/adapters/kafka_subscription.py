@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 REQUEST_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 5.0
 _LOOK_AT_GROUP_EVERY_S = 0.5
+_FETCH_WAIT_MS = 250
 _HEARTBEATS_PER_SESSION = 3
 _NO_EPOCH = -1
 
@@ -92,6 +93,8 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # kaf
             heartbeat_interval_ms=int(session_timeout_s * 1000 / _HEARTBEATS_PER_SESSION),
             max_poll_interval_ms=int(max_poll_interval_s * 1000),
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+            # A fetch on its way holds up the one that starts again from a message to retry.
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
             metrics_enabled=False,
         )
         self._consumer.subscribe(topics=sorted(set(topics)), listener=self)
