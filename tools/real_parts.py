@@ -3,10 +3,11 @@
 Kafka's jars come through Maven by their coordinates (needs Java 17 and Maven), MinIO by `go install` (needs Go). Both
 are kept in a cache outside the tree (TUNESMITH_PARTS_CACHE, else `tunesmith/real-parts` in the user's cache folder).
 
-    python tools/real_parts.py get            fetch both (MinIO is compiled: some minutes, once)
+    python tools/real_parts.py get            fetch all (Go programs are compiled: some minutes, once)
     python tools/real_parts.py up FOLDER      start both on FOLDER and print the settings to export; Ctrl-C stops them
 
-Imported by the tests, the chaos tool and the benchmarks. Standard library only.
+`get` brings kustomize and kube-linter as well, which check the Kubernetes manifests. Imported by the tests, the chaos
+tool and the benchmarks. Standard library only.
 """
 
 from __future__ import annotations
@@ -36,8 +37,13 @@ LOG4J_VERSION = "2.25.1"
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 """The module's last commit; it has the fix for conditions that were ignored without read quorum."""
 
+KUSTOMIZE_VERSION = "v5.8.1"
+KUBE_LINTER_VERSION = "v0.8.3"
+
 START_TIMEOUT_S = 120.0
 GET_TIMEOUT_S = 1800.0
+
+_GO = {"go": "Go 1.24 or newer from https://go.dev/dl"}
 
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>tunesmith</groupId><artifactId>kafka</artifactId><version>1</version><dependencies>
@@ -83,13 +89,46 @@ def kafka_jars() -> Path:
 
 def minio_program() -> Path:
     """The MinIO server's program, compiled the first time; PartMissing without Go."""
-    _require("MinIO", {"go": "Go 1.24 or newer from https://go.dev/dl"})
+    return go_program("minio", "github.com/minio/minio", MINIO_VERSION, part="MinIO")
+
+
+def go_program(name: str, package: str, version: str, *, part: str = "") -> Path:
+    """A program compiled by `go install` the first time; PartMissing, naming `part`, without Go."""
+    _require(part or name, _GO)
 
     def fetch(target: Path) -> None:
-        _call(["go", "install", "-trimpath", "-ldflags=-s -w", f"github.com/minio/minio@{MINIO_VERSION}"],
+        _call(["go", "install", "-trimpath", "-ldflags=-s -w", f"{package}@{version}"],
               cwd=target, GOBIN=str(target), CGO_ENABLED="0")  # fmt: skip
 
-    return _cached(f"minio-{MINIO_VERSION}", fetch) / "minio"
+    return _cached(f"{name}-{version}", fetch) / name
+
+
+def render_command() -> list[str]:
+    """The command that renders a kustomization, without its folder; a kubectl on the PATH is used as it is."""
+    if kubectl := shutil.which("kubectl"):
+        return [kubectl, "kustomize"]
+    return [str(go_program("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", KUSTOMIZE_VERSION)), "build"]
+
+
+def kube_linter() -> Path:
+    """kube-linter's program; one on the PATH is used as it is."""
+    if found := shutil.which("kube-linter"):
+        return Path(found)
+    _require("kube-linter", _GO)
+
+    def fetch(target: Path) -> None:
+        # Its module calls itself by a name under which the module proxy does not have it.
+        module = "golang.stackrox.io/kube-linter"
+        (target / "go.mod").write_text(
+            f"module build\ngo 1.24.0\nrequire {module} {KUBE_LINTER_VERSION}\n"
+            f"replace {module} => github.com/stackrox/kube-linter {KUBE_LINTER_VERSION}\n"
+        )
+        (target / "program.go").write_text(f'//go:build tools\npackage build\nimport _ "{module}/cmd/kube-linter"\n')
+        _call(["go", "mod", "tidy"], cwd=target, GOFLAGS="-mod=mod")
+        _call(["go", "build", "-trimpath", "-ldflags=-s -w", "-o", "kube-linter", f"{module}/cmd/kube-linter"],
+              cwd=target, CGO_ENABLED="0")  # fmt: skip
+
+    return _cached(f"kube-linter-{KUBE_LINTER_VERSION}", fetch) / "kube-linter"
 
 
 @dataclass
@@ -326,7 +365,9 @@ def main(argv: Sequence[str]) -> int:
     """See the module's docstring."""
     match argv:
         case ["get"]:
-            print(f"Kafka: {kafka_jars()}\nMinIO: {minio_program()}")
+            print(f"Kafka: {kafka_jars()}", flush=True)
+            print(f"MinIO: {minio_program()}", flush=True)
+            print(f"kustomize: {' '.join(render_command())}\nkube-linter: {kube_linter()}")
         case ["up", name]:
             folder = Path(name).absolute()
             broker, store = kafka(folder / "kafka"), minio(folder / "minio")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes_tools as tools
 import pytest
+import real_parts as parts
 import yaml
 
 from fixtures_real_parts import left_out
@@ -31,8 +31,8 @@ def rendered(overlay: str) -> str:
     """An overlay as `kubectl apply -k` would send it."""
     if overlay not in _rendered:
         try:
-            command = tools.render_command()
-        except tools.ToolMissing as missing:
+            command = parts.render_command()
+        except parts.PartMissing as missing:
             left_out(str(missing))
         done = subprocess.run([*command, str(K8S / "overlays" / overlay)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -82,9 +82,9 @@ def test_kube_linter_has_nothing_to_say(overlay, tmp_path):
     job["metadata"]["namespace"] = "tunesmith"
     (tmp_path / "all.yaml").write_text(f"{rendered(overlay)}---\n{yaml.safe_dump(job)}")
     try:
-        linter = tools.kube_linter()
-    except tools.ToolMissing as missing:
-        pytest.skip(str(missing))
+        linter = parts.kube_linter()
+    except parts.PartMissing as missing:
+        left_out(str(missing))
 
     done = subprocess.run(
         [linter, "lint", "--format", "json", str(tmp_path / "all.yaml")], capture_output=True, text=True, check=False
