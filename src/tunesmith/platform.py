@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +25,13 @@ from tunesmith.ports.language_model import DescribedLanguageModel
 from tunesmith.ports.launcher import Launcher
 from tunesmith.ports.serving import ServingBackend
 from tunesmith.ports.store import Store
-from tunesmith.settings import Settings, read_settings
+from tunesmith.settings import TRACING_VARIABLES, Settings, read_settings
+from tunesmith.telemetry import is_tracing, use_tracing
 
 if TYPE_CHECKING:
     from tunesmith.adapters.minio_store import MinioStore
+
+log = logging.getLogger(__name__)
 
 _GRPC = re.compile(r"grpc://[^\s/@]+:\d{1,5}")
 
@@ -46,8 +51,9 @@ class Platform:
     jobs: JobStore
 
     @staticmethod
-    def open(settings: Settings) -> Platform:
-        """Open what the settings name; InvalidSettings for a URL that no adapter is for."""
+    def open(settings: Settings, *, process: str = "tunesmith") -> Platform:
+        """Open what the settings name; InvalidSettings for a URL that no adapter is for. `process` names the spans'."""
+        _open_tracing(process)
         data = settings.data
         data.mkdir(parents=True, exist_ok=True)
         clock = SystemClock()
@@ -206,6 +212,19 @@ def open_minio(settings: Settings) -> MinioStore:
         secret_key=settings.s3_secret_key.get_secret_value(),
         ca=settings.s3_ca,
     )
+
+
+def _open_tracing(process: str) -> None:
+    """Make spans from now on if OpenTelemetry's variables name a collector; else not even its package is imported."""
+    if is_tracing() or not any(os.environ.get(name) for name in TRACING_VARIABLES):
+        return
+    try:
+        from tunesmith.adapters.otel_tracing import OtelTracing
+    except ModuleNotFoundError as error:
+        # Whoever runs the cluster may set the variable for all programs.
+        log.warning("no traces are sent: %s is missing; pip install 'tunesmith[otel]'", error.name)
+        return
+    use_tracing(OtelTracing.to_collector(process))
 
 
 def _open_launcher(settings: Settings) -> Launcher:

@@ -24,6 +24,9 @@ spinning at all (OMP_WAIT_POLICY=PASSIVE) costs half as much again on idle cores
 """
 
 
+TRACING_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""OpenTelemetry's own variables, of which either turns tracing on."""
+
 LLM_SCHEMES = ("grpc://", "openai+http://", "openai+https://", "tgi+http://", "tgi+https://")
 """How addresses of language models begin."""
 
@@ -132,7 +135,8 @@ class Settings(BaseSettings):
         }
         # A child process gets them from here; elsewhere a worker's environment is written down for all to read.
         given = {name: value for name, value in secret.items() if value and self.launcher == "subprocess"}
-        return shown | given | {"TUNESMITH_LOG_FORMAT": "text", **PATIENT_THREADS}
+        traced = {name: os.environ[name] for name in TRACING_VARIABLES if name in os.environ}
+        return shown | given | traced | {"TUNESMITH_LOG_FORMAT": "text", **PATIENT_THREADS}
 
 
 def read_settings(kind: type[_S], **given: object) -> _S:

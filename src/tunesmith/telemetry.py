@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with the ids of what is being worked on taken from context."""
+"""Structured logs, one JSON object a line with the ids of what is being worked on; and the hook for tracing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,63 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 _context: ContextVar[Mapping[str, str]] = ContextVar("tunesmith_log_context")
 
 LogFormat = Literal["json", "text"]
+
+SpanKind = Literal["internal", "server", "consumer"]
+
+_NO_TRACE: Mapping[str, str] = {}
+_NO_SPAN = contextlib.nullcontext()
+
+
+class Tracing(Protocol):
+    """Makes spans. Trace contexts go in and out as `domain.events.checked_trace` gives them."""
+
+    def current(self) -> Mapping[str, str]:
+        """The current span's trace context; empty outside of all spans."""
+        ...
+
+    def span(
+        self, name: str, *, kind: SpanKind, continues: Mapping[str, str], follows: Mapping[str, str]
+    ) -> contextlib.AbstractContextManager[Any]:
+        """A span that is the current one during the block; an exception that leaves the block is noted in it."""
+        ...
+
+
+_tracing: Tracing | None = None
+
+
+def use_tracing(tracing: Tracing | None) -> None:
+    """Have this process's spans made by `tracing`; None for no spans."""
+    global _tracing
+    _tracing = tracing
+
+
+def is_tracing() -> bool:
+    """Whether spans are made in this process."""
+    return _tracing is not None
+
+
+def current_trace() -> Mapping[str, str]:
+    """The W3C trace context to hand on from here; empty where there is none."""
+    return _NO_TRACE if _tracing is None else _tracing.current()
+
+
+def span(
+    name: str,
+    *,
+    kind: SpanKind = "internal",
+    continues: Mapping[str, str] = _NO_TRACE,
+    follows: Mapping[str, str] = _NO_TRACE,
+) -> contextlib.AbstractContextManager[Any]:
+    """A span around a block: a child of the trace context `continues` (else of the current span), linked to `follows`.
+
+    Does nothing in a process without tracing.
+    """
+    return _NO_SPAN if _tracing is None else _tracing.span(name, kind=kind, continues=continues, follows=follows)
 
 
 @contextlib.contextmanager

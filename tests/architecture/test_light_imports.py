@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -14,9 +15,10 @@ SERVERS = [f"tunesmith_{service}.bootstrap" for service in ("scraper", "captione
 KERNEL = ["tunesmith.recipes", "tunesmith.jobs.reconciler", "tunesmith.platform", "tunesmith.rpc.hosting"]
 
 
-def imported_by(statement: str) -> set[str]:
+def imported_by(statement: str, **env: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    around = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=around | env)
     return set(done.stdout.split())
 
 
@@ -32,6 +34,17 @@ def test_curating_and_judging_need_no_torch_by_themselves(module):
 
 def test_serving_from_other_backends_needs_no_torch():
     assert imported_by("import tunesmith_generator.servers, tunesmith_generator.structured").isdisjoint(HEAVY)
+
+
+def test_opentelemetry_is_imported_where_a_collector_is_named_and_nowhere_else(tmp_path):
+    opening = (
+        "from pathlib import Path\nfrom tunesmith.platform import Platform\nfrom tunesmith.settings import Settings\n"
+        f"Platform.open(Settings.read(data=Path({str(tmp_path)!r})))"
+    )
+    collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+
+    assert "opentelemetry" not in imported_by(opening)
+    assert "opentelemetry.sdk.trace" in imported_by(opening, **collector)
 
 
 def test_the_domain_imports_only_the_standard_library():

@@ -19,6 +19,7 @@ from tunesmith.ports.clock import rfc3339
 from tunesmith.recipes import all_recipes, failed_plugins, recipe_named, with_code
 from tunesmith.rpc.convert import checked_request_id, from_struct, page, page_size
 from tunesmith.rpc.jobs import JobBoard
+from tunesmith.telemetry import current_trace
 from tunesmith_proto.trainer.v1 import models_pb2, models_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from tunesmith_trainer import handlers, lineage, parity, registry
 from tunesmith_trainer.evaluation.checked_page import with_check
@@ -278,5 +279,6 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
                 "rev": champion.rev,
                 "action": last.action,
             },
+            trace=current_trace(),
         )
         self._platform.bus.publish(topic_of("trainer"), [event])

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import get_args
 
 from tunesmith.domain.errors import DataLoss, InvalidInput, NotFound, TunesmithError, Unsupported
-from tunesmith.domain.events import Event, EventType
+from tunesmith.domain.events import Event, EventType, checked_trace
 from tunesmith.domain.ids import canonical_json
 from tunesmith.ports.bus import DeadLetter, Message
 from tunesmith.ports.clock import rfc3339
@@ -26,6 +26,8 @@ _ORIGIN = "origin_"
 
 _PLAIN_ORDER = ("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_time", "content-type")
 _PLAIN_HEADERS = frozenset(_PLAIN_ORDER)
+_TRACE_HEADERS = ("ce_traceparent", "ce_tracestate")
+"""CloudEvents' extension for distributed tracing."""
 _NORMAL_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 _SURROGATE = re.compile(rb"\\u[dD]")
 
@@ -88,6 +90,8 @@ def _plainly_encoded(event: Event) -> EncodedEvent | None:
             ("ce_time", event.time.encode()),
             ("content-type", b"application/json"),
         ]
+        if event.trace:
+            headers += [(f"ce_{name}", value.encode()) for name, value in checked_trace(event.trace).items()]
         return EncodedEvent(headers, key, canonical_json(dict(event.data)))
     except (AttributeError, ValueError, TypeError, OverflowError, RecursionError):
         return None
@@ -109,6 +113,7 @@ def _encoded_by_sdk(event: Event) -> EncodedEvent:
             "subject": event.subject,
             "time": datetime.fromisoformat(event.time),
             "datacontenttype": "application/json",
+            **checked_trace(event.trace),
         }
         # As bytes, because the SDK would write NaN and escape every letter that is not ASCII.
         message = to_binary(CloudEvent(attributes, canonical_json(dict(event.data))), JSONFormat())
@@ -149,7 +154,8 @@ def decode(headers: Headers, key: bytes | None, value: bytes | None) -> Event:
         assert time is not None
         if key is not None and key != subject.encode():
             raise ValueError(f"the key {key[:100]!r} is not the subject {subject[:100]!r}")
-        return Event(read.get_id(), read.get_type(), read.get_source(), subject, rfc3339(time), data)
+        trace = _trace_in(headers)
+        return Event(read.get_id(), read.get_type(), read.get_source(), subject, rfc3339(time), data, trace)
     except (BaseCloudEventException, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _undecodable(str(error)) from error
 
@@ -157,8 +163,13 @@ def decode(headers: Headers, key: bytes | None, value: bytes | None) -> Event:
 def _plainly_decoded(headers: Headers, key: bytes | None, value: bytes | None) -> Event | None:
     """The event that `_plainly_encoded` wrote, in a fifth of the SDK's time; None for all that must be looked at."""
     found = dict(headers)
-    if len(found) != len(headers) or found.keys() != _PLAIN_HEADERS or value is None or _SURROGATE.search(value):
+    if len(found) != len(headers) or value is None or _SURROGATE.search(value):
         return None
+    trace: dict[str, str] = {}
+    if found.keys() != _PLAIN_HEADERS:
+        if found.keys() - _TRACE_HEADERS != _PLAIN_HEADERS:
+            return None
+        trace = _trace_in(headers)
     try:
         texts = [(found[name] or b"").decode() for name in _PLAIN_ORDER]
         version, id_, type_, source, subject, time, content_type = texts
@@ -170,7 +181,19 @@ def _plainly_decoded(headers: Headers, key: bytes | None, value: bytes | None) -
         return None
     if key is not None and key != found["ce_subject"]:
         return None
-    return Event(id_, type_, source, subject, time, data)
+    return Event(id_, type_, source, subject, time, data, trace)
+
+
+def _trace_in(headers: Headers) -> dict[str, str]:
+    """The trace context that came with a message; empty where there is none, or none that can be trusted."""
+    values: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if lower in _TRACE_HEADERS:
+            if lower in values:
+                return {}
+            values[lower] = (value or b"").decode(errors="replace")
+    return checked_trace({name.removeprefix("ce_"): value for name, value in values.items()})
 
 
 def _is_normal_time(text: str) -> bool:
@@ -244,11 +267,11 @@ def no_dead_letters(topic: str, positions: Sequence[int]) -> NotFound:
 
 
 def _attribute_headers(headers: Headers) -> dict[str, bytes]:
-    """The headers that matter to CloudEvents. Others may be anything."""
+    """The headers that decide about an event. Others may be anything, and so may its trace context."""
     attributes: dict[str, bytes] = {}
     for name, value in headers:
         lower = name.lower()
-        if not lower.startswith("ce_") and lower != "content-type":
+        if lower in _TRACE_HEADERS or (not lower.startswith("ce_") and lower != "content-type"):
             continue
         if value is None:
             raise _undecodable(f"the header {name[:100]!r} is null")

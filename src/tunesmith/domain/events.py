@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 EventType = Literal[
@@ -30,6 +31,25 @@ MODEL_REJECTED: EventType = "tunesmith.ModelRejected.v1"
 JOB_FAILED: EventType = "tunesmith.JobFailed.v1"
 
 
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+
+
+def checked_trace(found: Any) -> dict[str, str]:
+    """The W3C trace context (`traceparent`, `tracestate`) among `found`; empty for one that is not well-formed.
+
+    It is an aid to people, so that nothing is refused for its sake.
+    """
+    if not isinstance(found, Mapping):
+        return {}
+    parent, state = found.get("traceparent"), found.get("tracestate")
+    if not isinstance(parent, str) or not _TRACEPARENT.fullmatch(parent):
+        return {}
+    if isinstance(state, str) and _TRACESTATE.fullmatch(state):
+        return {"traceparent": parent, "tracestate": state}
+    return {"traceparent": parent}
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One fact. `subject` is the aggregate's id and the partition key; `data` holds keys, counts and hashes only."""
@@ -42,6 +62,8 @@ class Event:
     time: str
     """RFC 3339 in UTC."""
     data: Mapping[str, Any]
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """The W3C trace context in which it was made: `traceparent`, and `tracestate` where there is one."""
 
     def to_json(self) -> dict[str, Any]:
         """The event as it is kept in an outbox."""
@@ -52,12 +74,14 @@ class Event:
             "subject": self.subject,
             "time": self.time,
             "data": dict(self.data),
+            **({"trace": dict(self.trace)} if self.trace else {}),
         }
 
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> Event:
         """The inverse of `to_json`."""
-        return Event(row["id"], row["type"], row["source"], row["subject"], row["time"], dict(row["data"]))
+        trace = checked_trace(row.get("trace"))
+        return Event(row["id"], row["type"], row["source"], row["subject"], row["time"], dict(row["data"]), trace)
 
 
 def topic_of(service: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tunesmith.domain.errors import DataLoss, InvalidInput
-from tunesmith.domain.events import Event
+from tunesmith.domain.events import Event, checked_trace
 from tunesmith.domain.ids import derived_uuid
 
 Phase = Literal["queued", "launching", "running", "succeeded", "failed", "cancelled"]
@@ -84,6 +84,8 @@ class Job:
     """Of the queued jobs that share a slot, the highest is launched first; equal ones by age."""
     host: str = ""
     """The scope of the launcher that launched the current attempt; empty for one whose launches every replica sees."""
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """The W3C trace context in which the job was asked for; its work and its events go on with it."""
 
     @property
     def is_terminal(self) -> bool:
@@ -91,17 +93,25 @@ class Job:
         return self.phase in TERMINAL
 
     def step(
-        self, *, now: str, writer: str, events: Sequence[tuple[str, str, Mapping[str, Any]]] = (), **changes: Any
+        self,
+        *,
+        now: str,
+        writer: str,
+        events: Sequence[tuple[str, str, Mapping[str, Any]]] = (),
+        trace: Mapping[str, str] | None = None,
+        **changes: Any,
     ) -> Job:
         """The next revision: `changes` applied and `events` (type, subject, data) appended to the outbox.
 
+        The events are made in the context `trace`, by default that in which the job was asked for.
+
         Event ids follow from job, revision and position, so a crash between publishing and forgetting repeats an id.
         """
-        rev = self.rev + 1
+        rev, source, made_in = self.rev + 1, f"/tunesmith/{self.service}", trace or self.trace
         outbox = (
             *changes.pop("outbox", self.outbox),
             *(
-                Event(derived_uuid(self.id, rev, n), kind, f"/tunesmith/{self.service}", subject, now, dict(data))
+                Event(derived_uuid(self.id, rev, n), kind, source, subject, now, dict(data), made_in)
                 for n, (kind, subject, data) in enumerate(events)
             ),
         )
@@ -143,6 +153,7 @@ class Job:
             "not_before": self.not_before,
             "priority": self.priority,
             "host": self.host,
+            **({"trace": dict(self.trace)} if self.trace else {}),
         }
 
     @staticmethod
@@ -172,6 +183,7 @@ class Job:
                 not_before=row["not_before"],
                 priority=int(row.get("priority", 0)),
                 host=row.get("host", ""),
+                trace=checked_trace(row.get("trace")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataLoss(

@@ -10,7 +10,7 @@ from tunesmith.domain.errors import Conflict, TunesmithError
 from tunesmith.domain.events import Event
 from tunesmith.ports.bus import EventBus, Message, Subscription
 from tunesmith.ports.clock import Clock
-from tunesmith.telemetry import log_context
+from tunesmith.telemetry import log_context, span
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,9 @@ class ConsumerLoop:
         with log_context(event_id=message.event.id):
             try:
                 if handler is not None:
-                    handler(message.event)
+                    # Linked, not continued: one event has many consumers, at times of their own.
+                    with span(f"process {message.event.type}", kind="consumer", follows=message.event.trace):
+                        handler(message.event)
             except Exception as error:  # the consumer loop decides by count, not by kind
                 if message.attempt >= MAX_ATTEMPTS:
                     log.exception("event given up after %s attempts", message.attempt)

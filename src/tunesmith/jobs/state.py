@@ -15,6 +15,7 @@ from tunesmith.domain.ids import canonical_json, derived_uuid
 from tunesmith.domain.jobs import Job, Progress
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
+from tunesmith.telemetry import current_trace
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class JobStore:
             updated_at=now,
             seen=(consumed_event,) if consumed_event else (),
             priority=priority,
+            trace=current_trace(),
         )
         if existing := self.find(job_id):
             return self._same_request(existing, job), False
@@ -148,8 +150,9 @@ class JobStore:
         raise Conflict(f"job {job_id} changed {MAX_CAS_ROUNDS} times while it was being written; try again")
 
     def step(self, job: Job, *, events: Any = (), **changes: Any) -> Job:
-        """`job`'s next revision with this writer's nonce and time."""
-        return job.step(now=rfc3339(self._clock.now()), writer=secrets.token_hex(8), events=events, **changes)
+        """`job`'s next revision with this writer's nonce, time and trace context."""
+        now, writer = rfc3339(self._clock.now()), secrets.token_hex(8)
+        return job.step(now=now, writer=writer, events=events, trace=current_trace(), **changes)
 
     def active_ids(self) -> Iterator[str]:
         """Ids of jobs that may have work or events outstanding."""

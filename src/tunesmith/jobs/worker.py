@@ -18,7 +18,7 @@ from tunesmith.jobs.state import JobStore
 from tunesmith.jobs.ticking import Ticker
 from tunesmith.ports.clock import Clock
 from tunesmith.status_codes import code_name_of
-from tunesmith.telemetry import log_context
+from tunesmith.telemetry import log_context, span
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +97,10 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
             if job.epoch != epoch or job.is_terminal:
                 return EXIT_FENCED
             fence.start()
-            outcome = work(WorkContext(job, jobs, clock, stop))
-            result = {**outcome.result, "usage": _usage()}
-            _finish(jobs, job_id, epoch, phase="succeeded", result=result, events=outcome.events)
+            with span(f"work {job.kind}", continues=job.trace):
+                outcome = work(WorkContext(job, jobs, clock, stop))
+                result = {**outcome.result, "usage": _usage()}
+                _finish(jobs, job_id, epoch, phase="succeeded", result=result, events=outcome.events)
         except Conflict as error:
             log.warning("fenced off: %s", error)
             return EXIT_FENCED

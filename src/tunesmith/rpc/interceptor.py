@@ -15,8 +15,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from tunesmith.domain.deadlines import set_deadline
 from tunesmith.domain.errors import TunesmithError, Unavailable
+from tunesmith.domain.events import checked_trace
 from tunesmith.rpc.errors import ERROR_DOMAIN, abort, status_of
-from tunesmith.telemetry import add_log_context
+from tunesmith.telemetry import add_log_context, is_tracing, span
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class CallInterceptor(_ServerInterceptor):
             return handler
         metadata = dict(handler_call_details.invocation_metadata or ())
         require = partial(self._require, metadata)
+        trace = checked_trace(metadata) if is_tracing() else {}
         if handler.response_streaming:
             make = (
                 grpc.stream_stream_rpc_method_handler
@@ -73,7 +75,7 @@ class CallInterceptor(_ServerInterceptor):
                 else grpc.unary_stream_rpc_method_handler
             )
             behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            wrapped: Any = _stream(behaviour, method, require)
+            wrapped: Any = _stream(behaviour, method, require, trace)
         else:
             make = (
                 grpc.stream_unary_rpc_method_handler
@@ -81,7 +83,7 @@ class CallInterceptor(_ServerInterceptor):
                 else grpc.unary_unary_rpc_method_handler
             )
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            wrapped = _unary(behaviour, method, require)
+            wrapped = _unary(behaviour, method, require, trace)
         return make(
             wrapped,
             request_deserializer=handler.request_deserializer,
@@ -94,27 +96,33 @@ class CallInterceptor(_ServerInterceptor):
         return hmac.compare_digest(authorization.encode(), f"Bearer {self._auth_token}".encode())
 
 
-def _unary(behaviour: Any, method: str, require: Callable[[], None]) -> Callable[[Any, Any], Awaitable[Any]]:
+def _unary(
+    behaviour: Any, method: str, require: Callable[[], None], trace: Mapping[str, str]
+) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: Any, context: Any) -> Any:
         add_log_context(rpc=method)
         try:
             require()
-            async with asyncio.timeout(_deadline_s(context, DEFAULT_UNARY_DEADLINE_S)):
-                return await behaviour(request, context)
+            with span(method, kind="server", continues=trace):
+                async with asyncio.timeout(_deadline_s(context, DEFAULT_UNARY_DEADLINE_S)):
+                    return await behaviour(request, context)
         except Exception as error:  # noqa: BLE001  # the RPC boundary: nothing but a status leaves the process
             await _fail(context, error, method)
 
     return call
 
 
-def _stream(behaviour: Any, method: str, require: Callable[[], None]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _stream(
+    behaviour: Any, method: str, require: Callable[[], None], trace: Mapping[str, str]
+) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         add_log_context(rpc=method)
         try:
             require()
-            async with asyncio.timeout(_deadline_s(context, DEFAULT_STREAM_DEADLINE_S)):
-                async for message in behaviour(request, context):
-                    yield message
+            with span(method, kind="server", continues=trace):
+                async with asyncio.timeout(_deadline_s(context, DEFAULT_STREAM_DEADLINE_S)):
+                    async for message in behaviour(request, context):
+                        yield message
         except Exception as error:  # noqa: BLE001  # the RPC boundary
             await _fail(context, error, method)
 

@@ -38,9 +38,9 @@ def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWor
             case [] | ["serve"]:
                 settings = _standing_alone(settings, name)
                 with held(settings.data, name):
-                    return asyncio.run(_serve(build, Platform.open(settings)))
+                    return asyncio.run(_serve(build, Platform.open(settings, process=f"tunesmith-{name}")))
             case ["work", job_id, epoch] if epoch.isdigit():
-                platform = Platform.open(settings)
+                platform = Platform.open(settings, process=f"tunesmith-{name}")
                 work = works(platform)
                 job = platform.jobs.get(job_id)
                 return run_worker(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -217,3 +218,42 @@ def test_a_dead_letter_without_an_origin_is_shown_all_the_same(origin: list[tupl
     assert (letter.topic, letter.partition, letter.offset) == ("t", -1, -1)
     assert "origin" in letter.error
     assert letter.message.event == EVENT
+
+
+TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "vendor=1"}
+UNKNOWN_HEADER = ("x-other", b"has the SDK read the message")
+
+
+@pytest.mark.parametrize("trace", [TRACE, {"traceparent": TRACE["traceparent"]}])
+@pytest.mark.parametrize("write", [encode, _encoded_by_sdk])
+@pytest.mark.parametrize("others", [[], [UNKNOWN_HEADER]])
+def test_the_trace_context_goes_along_as_the_extension_attribute(trace, write, others) -> None:
+    event = dataclasses.replace(EVENT, trace=trace)
+
+    encoded = write(event)
+
+    assert {f"ce_{name}": value.encode() for name, value in trace.items()}.items() <= dict(encoded.headers).items()
+    assert decode([*encoded.headers, *others], encoded.key, encoded.value) == event
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        [("ce_traceparent", b"00-nonsense")],
+        [("ce_traceparent", b"\xff\xfe")],
+        [("ce_traceparent", None)],
+        [("ce_traceparent", TRACE["traceparent"].encode())] * 2,
+        [("ce_traceparent", TRACE["traceparent"].encode()), ("CE_TraceParent", b"")],
+        [("ce_tracestate", b"a=1")],
+        [("ce_traceparent", b"0" * 10_000)],
+    ],
+)
+@pytest.mark.parametrize("others", [[], [UNKNOWN_HEADER]])
+def test_a_malformed_trace_context_never_spoils_an_event(hostile, others) -> None:
+    encoded = encode(EVENT)
+
+    assert decode([*encoded.headers, *hostile, *others], encoded.key, encoded.value) == EVENT
+
+
+def test_a_malformed_trace_context_is_not_published() -> None:
+    assert encode(dataclasses.replace(EVENT, trace={"traceparent": "x\r\n"})) == encode(EVENT)
