@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,6 +16,9 @@ from opentelemetry.trace import Link, SpanKind, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tunesmith import telemetry
+
+SEND_TIMEOUT_S = 2.0
+"""For a batch of spans, where OTEL_EXPORTER_OTLP_TIMEOUT says nothing: without a collector a worker ends that late."""
 
 _W3C = TraceContextTextMapPropagator()
 _KINDS: dict[telemetry.SpanKind, SpanKind] = {
@@ -40,7 +44,8 @@ class OtelTracing:
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": process}))
         provider = TracerProvider(resource=resource)
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        timeout_s = None if os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") else SEND_TIMEOUT_S
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=timeout_s)))
         return cls(provider)
 
     def current(self) -> Mapping[str, str]:
