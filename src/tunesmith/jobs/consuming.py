@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from tunesmith.domain.errors import Conflict, TunesmithError
+from tunesmith.domain.errors import Conflict, DataLoss, InvalidInput, TunesmithError, Unsupported
 from tunesmith.domain.events import Event
 from tunesmith.ports.bus import EventBus, Message, Subscription
 from tunesmith.ports.clock import Clock
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 5
 """Deliveries of one message before it becomes a dead letter."""
 FIRST_RETRY_S = 0.2
+HOPELESS = (InvalidInput, DataLoss, Unsupported, LookupError, TypeError, ValueError)
+"""Errors about what an event says. Trying again would only hold up the other keys of its partition."""
 REBUILD_AFTER_S = 1.0
 POLL_MESSAGES = 100
 """Most messages that are handled before their offsets are committed, and handled again after a crash."""
@@ -103,9 +105,9 @@ class ConsumerLoop:
                     # Linked, not continued: one event has many consumers, at times of their own.
                     with span(f"process {message.event.type}", kind="consumer", follows=message.event.trace):
                         handler(message.event)
-            except Exception as error:  # the consumer loop decides by count, not by kind
-                if message.attempt >= MAX_ATTEMPTS:
-                    log.exception("event given up after %s attempts", message.attempt)
+            except Exception as error:  # the consumer loop whatever it is, the loop goes on
+                if message.attempt >= MAX_ATTEMPTS or isinstance(error, HOPELESS):
+                    log.exception("event given up after attempt %s", message.attempt)
                     self._give_up(subscription, message, handled, error=f"{type(error).__name__}: {error}")
                     return True
                 log.warning("attempt %s to handle %s failed: %s", message.attempt, message.event.type, error)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from tunesmith.domain.errors import InvalidInput
 from tunesmith.domain.events import Event
 from tunesmith.jobs.consuming import MAX_ATTEMPTS, ConsumerLoop
 
@@ -76,3 +79,21 @@ def test_an_event_that_always_fails_becomes_a_dead_letter_and_the_rest_goes_on(w
     assert handled == ["e1"]
     assert (letter.group, letter.attempt, letter.error) == ("g", MAX_ATTEMPTS, "RuntimeError: poison")
     assert letter.message.event.id == "e0"
+
+
+@pytest.mark.parametrize("error", [InvalidInput("no such base"), KeyError("recipe"), ValueError("not a number")])
+def test_an_event_that_is_wrong_in_itself_becomes_a_dead_letter_at_once(workshop, error):
+    workshop.bus.publish(TOPIC, [event(0), event(1)])
+    handled = []
+
+    def handler(e):
+        if e.id == "e0":
+            raise error
+        handled.append(e.id)
+
+    drain(workshop, loop(workshop, handler), rounds=0)
+
+    (letter,) = workshop.bus.dead_letters(TOPIC)
+    assert handled == ["e1"]
+    assert (letter.message.event.id, letter.attempt) == ("e0", 1)
+    assert letter.error.startswith(type(error).__name__)
