@@ -110,6 +110,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # kaf
             # In short pieces: kafka-python looks at its group between polls, not within one.
             wait_s = min(deadline_s - time.monotonic(), self._resume(), _LOOK_AT_GROUP_EVERY_S)
             _keep_join(self._consumer)
+            _free_slot(self._consumer)
             with failures(self._connection, f"polling for {self._group}"):
                 batches = self._consumer.poll(timeout_ms=max(0.0, wait_s) * 1000, max_records=max_messages)
                 messages = [] if self._was_away() else self._given_out(batches)
@@ -332,6 +333,17 @@ def _keep_join(consumer: Any) -> None:
     coordinator.request_rejoin()
     if not isinstance(attempt, _UnreadJoin):
         coordinator._join_task = _UnreadJoin(attempt)
+
+
+def _free_slot(consumer: Any) -> None:
+    """Let kafka-python go on with a partition that was paused while some of its fetched records were not given out.
+
+    kafka-python 3.0 puts such records aside and takes them up again only while it works on no others, for which it
+    looks for None; what it leaves behind is an empty batch. The partition would stand still for ever.
+    """
+    fetcher = consumer._fetcher
+    if not fetcher._next_partition_records:
+        fetcher._next_partition_records = None
 
 
 def _is_rebalancing(error: errors.KafkaError) -> bool:
