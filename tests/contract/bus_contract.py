@@ -342,6 +342,27 @@ class BusContract:
         assert all(m.partition != paused for m in receive(subscription, elsewhere))
         receive_nothing(subscription)
 
+    def test_a_backlog_with_many_messages_to_retry_ends(self, bus: EventBus, topic: str, subscribe: Subscribe) -> None:
+        bus.publish(topic, events(0, 300))
+        subscription = subscribe("group")
+        done: set[int] = set()
+        deadline_s = time.monotonic() + 30
+
+        while len(done) < 300 and time.monotonic() < deadline_s:
+            put_off: set[int] = set()
+            for message in subscription.poll(timeout_s=0.5, max_messages=7):
+                assert message.event is not None
+                if message.partition in put_off:
+                    continue
+                if message.offset % 10 == 3 and message.attempt < 3:
+                    put_off.add(message.partition)
+                    subscription.retry_later(message, delay_s=0.05)
+                else:
+                    subscription.commit(message)
+                    done.add(message.event.data["number"])
+
+        assert len(done) == 300
+
     def test_a_committed_message_is_not_retried(self, bus: EventBus, topic: str, subscribe: Subscribe) -> None:
         bus.publish(topic, events(0, 3, subject="s"))
         subscription = subscribe("group")
