@@ -63,7 +63,7 @@ class Episode:
         workload.start()
         self._await_first_job(workload)
         idle_s = time.monotonic()
-        while self.findings.num_kills < self._num_kills and time.monotonic() - idle_s < 120:
+        while self.findings.num_kills < self._num_kills and time.monotonic() - idle_s < 120 and not workload.errors:
             time.sleep(self._chance.uniform(0.0, 0.6))
             if what := self._strike():
                 idle_s = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -96,8 +97,8 @@ def wrap(platform: Any, folder_name: str) -> None:
     cls = platform.Platform
     open_platform = cls.open
 
-    def opened(settings: Any) -> Any:
-        made = open_platform(settings)
+    def opened(*args: Any, **kwargs: Any) -> Any:
+        made = open_platform(*args, **kwargs)
         store = _Around(made.store, "store", points)
         bus = _Around(
             made.bus,
@@ -106,7 +107,8 @@ def wrap(platform: Any, folder_name: str) -> None:
             results=lambda method, result: _Around(result, "subscription", points) if method == "subscribe" else result,
         )
         launcher = _Around(made.launcher, "launcher", points)
-        return cls(made.settings, store, bus, launcher, made.clock, platform.JobStore(store, made.clock))
+        jobs = platform.JobStore(store, made.clock)
+        return dataclasses.replace(made, store=store, bus=bus, launcher=launcher, jobs=jobs)
 
     cls.open = staticmethod(opened)
 
