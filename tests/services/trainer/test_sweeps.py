@@ -169,7 +169,7 @@ def test_a_sweep_trains_once_a_setting_and_goes_on_where_it_was_stopped_or_kille
         [sys.executable, __file__, str(disturbed), str(micro_base)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     parts = disturbed / "store" / "sweep-parts"
     eventually(lambda: len(list(parts.glob("**/*.json"))) >= 2, timeout_s=240)
