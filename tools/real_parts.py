@@ -258,7 +258,7 @@ def kafka(
             f"-Dlog4j2.configurationFile={jars / 'log4j2.properties'}", "-cp", f"{jars / 'lib'}/*"]  # fmt: skip
     if not (folder / "data").exists():
         _call([*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", _kafka_uuid(), "-c", str(file)],
-              cwd=folder)  # fmt: skip
+              cwd=folder, error=RuntimeError)  # fmt: skip
     return Kafka("kafka", folder, [*java, "kafka.Kafka", str(file)], {}, lambda: _kafka_answers(port),
                  dies_with_parent, port=port)  # fmt: skip
 
@@ -319,7 +319,10 @@ def _answers_http(url: str) -> bool:
 def _kafka_uuid() -> str:
     import base64
 
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    while True:
+        made = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        if not made.startswith("-"):  # which would be taken for an option
+            return made
 
 
 def _die_with_parent() -> None:
@@ -354,11 +357,11 @@ def _cached(name: str, fetch: Callable[[Path], None]) -> Path:
     return target
 
 
-def _call(argv: Sequence[str], *, cwd: Path, **env: str) -> None:
+def _call(argv: Sequence[str], *, cwd: Path, error: type[Exception] = PartMissing, **env: str) -> None:
     done = subprocess.run(argv, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False,
                           stdin=subprocess.DEVNULL, timeout=GET_TIMEOUT_S)  # fmt: skip
     if done.returncode:
-        raise PartMissing(f"`{' '.join(argv[:3])} ...` failed: {(done.stderr or done.stdout).strip()[-1500:]}")
+        raise error(f"`{' '.join(argv[:3])} ...` failed: {(done.stderr or done.stdout).strip()[-1500:]}")
 
 
 def main(argv: Sequence[str]) -> int:
