@@ -21,6 +21,9 @@ from tunesmith.settings import Settings
 SETTLE_S = 60.0
 """How long after the last fault every job may take to end."""
 
+QUIET_S = 4.0
+"""An event that is still on its way to a consumer may begin another job within this."""
+
 TOPICS = tuple(topic_of(service) for service in ("scraper", "captioner", "trainer"))
 
 
@@ -80,13 +83,20 @@ class Findings:
 def await_settled(fleet: Fleet, findings: Findings) -> None:
     """Wait until every job has ended, published its events and lost its marker."""
     began_s = time.monotonic()
+    quiet_since_s = None
     with _opened(fleet) as platform:
         while True:
+            now_s = time.monotonic()
             open_ids = list(platform.jobs.active_ids())
-            findings.settled_s = time.monotonic() - began_s
-            if not open_ids and _all_terminal(platform):
+            if open_ids or not _all_terminal(platform):
+                quiet_since_s = None
+            elif quiet_since_s is None:
+                quiet_since_s = now_s
+            elif now_s - quiet_since_s >= QUIET_S:
+                findings.settled_s = quiet_since_s - began_s
                 return
-            if findings.settled_s > SETTLE_S:
+            findings.settled_s = now_s - began_s
+            if findings.settled_s > SETTLE_S + QUIET_S:
                 findings.unsettled += len(open_ids)
                 for job_id in open_ids[:3]:
                     job = platform.jobs.find(job_id)
