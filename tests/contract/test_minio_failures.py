@@ -24,7 +24,7 @@ from store_faults import Faults, faulty
 
 from contract.minio_buckets import open_store
 from contract.processes import Reporter, running
-from fixtures_real_parts import S3
+from fixtures_real_parts import S3, left_out
 from tunesmith.adapters import minio_connection
 from tunesmith.adapters.minio_store import MinioStore
 from tunesmith.domain.errors import (
@@ -199,7 +199,7 @@ class TestCertificates:
         try:
             server = parts.minio(tmp_path / "minio", env={"HOME": str(tmp_path)})
         except parts.PartMissing as missing:
-            pytest.skip(str(missing))
+            left_out(str(missing))
         server.is_ready = lambda: _is_open(server.port)
         with parts.running(server):
             yield server
@@ -298,7 +298,7 @@ def small_disk(folder: Path, size_mib: int) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small disk")
+        left_out("only root can mount a small disk")
     try:
         yield
     finally:
@@ -310,7 +310,7 @@ def test_a_full_store_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
         try:
             server = parts.minio(tmp_path / "minio")
         except parts.PartMissing as missing:
-            pytest.skip(str(missing))
+            left_out(str(missing))
         with parts.running(server):
             store = open_store(server)
             version = store.create("state", b"before")

@@ -19,6 +19,7 @@ import pytest
 
 from contract.tiny_models import build_base
 from fixtures_places import Place
+from fixtures_real_parts import left_out
 
 NAMES = [
     f"{adjective} {noun}"
@@ -160,9 +161,4 @@ def micro_run(micro_base: Path, names_file: Path) -> Callable[..., list[str]]:
 def chromium() -> str:
     """A real browser. Where there is none the page tests are left out, but never in CI."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found:
-        return found
-    message = "no browser here, so the page tests are left out; `apt-get install chromium` brings one"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+    return found or left_out("no browser here for the page tests; `apt-get install chromium` brings one")
