@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 import real_parts as parts
+
+Server = TypeVar("Server", bound=parts.Server)
 
 
 @dataclass(frozen=True)
@@ -62,30 +65,25 @@ def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[Callable[..., parts.Kafka]]:
     """Starts brokers of the test's own, to be killed and started again; arguments as of `parts.kafka`."""
-    started: list[parts.Kafka] = []
-
-    def start(name: str = "kafka", **how: object) -> parts.Kafka:
-        try:
-            broker = parts.kafka(tmp_path / name, **how)  # type: ignore[arg-type]
-        except parts.PartMissing as missing:
-            left_out(str(missing))
-        started.append(broker)
-        broker.start()
-        return broker
-
-    yield start
-    for broker in started:
-        broker.kill()
+    with _owned(parts.kafka, tmp_path / "kafka") as start:
+        yield start
 
 
 @pytest.fixture
 def own_minio(tmp_path: Path) -> Iterator[Callable[..., parts.Minio]]:
     """Starts MinIO servers of the test's own; arguments as of `parts.minio`."""
-    started: list[parts.Minio] = []
+    with _owned(parts.minio, tmp_path / "minio") as start:
+        yield start
 
-    def start(name: str = "minio", **how: object) -> parts.Minio:
+
+@contextmanager
+def _owned(make: Callable[..., Server], folder: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers under `folder` and kills them at the end."""
+    started: list[Server] = []
+
+    def start(name: str = "", **how: object) -> Server:
         try:
-            server = parts.minio(tmp_path / name, **how)  # type: ignore[arg-type]
+            server = make(folder / name if name else folder, **how)
         except parts.PartMissing as missing:
             left_out(str(missing))
         started.append(server)

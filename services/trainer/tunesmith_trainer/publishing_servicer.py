@@ -12,8 +12,7 @@ from google.longrunning import operations_pb2
 
 import tunesmith
 from tunesmith.domain import keys
-from tunesmith.domain.errors import FailedPrecondition, InvalidInput, NotFound
-from tunesmith.domain.ids import check_name
+from tunesmith.domain.errors import InvalidInput, NotFound
 from tunesmith.domain.jobs import checked_priority
 from tunesmith.domain.publications import Form, Publication
 from tunesmith.platform import Platform
@@ -46,7 +45,9 @@ class PublishingServicer(publishing_pb2_grpc.PublishingServiceServicer):
 
     def _publish(self, request: publishing_pb2.PublishRequest) -> operations_pb2.Operation:
         recipe = recipe_named(request.recipe)
-        version = registry.get_version(self._store, recipe.name, self._version_id(recipe.name, request.version))
+        version = registry.get_version(
+            self._store, recipe.name, registry.chosen_version(self._store, recipe.name, request.version)
+        )
         plan = publishing.PublishRequest(recipe.name, version.id, _form(request.form))
         job, created = self._board.jobs.submit_by_content(
             kind="publish",
@@ -83,7 +84,9 @@ class PublishingServicer(publishing_pb2_grpc.PublishingServiceServicer):
 
     def _card(self, request: publishing_pb2.GetModelCardRequest) -> str:
         recipe = recipe_named(request.recipe)
-        version = registry.get_version(self._store, recipe.name, self._version_id(recipe.name, request.version))
+        version = registry.get_version(
+            self._store, recipe.name, registry.chosen_version(self._store, recipe.name, request.version)
+        )
         dataset = handlers.get_dataset(self._store, recipe.name, version.dataset_id)
         collections = [handlers.get_collection(self._store, recipe.name, name) for name in dataset.collections]
         origins = dict.fromkeys(c.derived_from for c in collections if c.derived_from)
@@ -102,18 +105,6 @@ class PublishingServicer(publishing_pb2_grpc.PublishingServiceServicer):
             software=f"tunesmith {tunesmith.__version__}",
         )
         return model_card(facts)
-
-    def _version_id(self, recipe: str, version: str) -> str:
-        if version:
-            return check_name(version, what="version")
-        champion = registry.champion(self._store, recipe)
-        if champion is None:
-            raise FailedPrecondition(
-                f"recipe {recipe!r} has no champion yet; name a version (`tunesmith models {recipe}`)",
-                reason="NO_CHAMPION",
-                metadata={"recipe": recipe},
-            )
-        return champion.version
 
 
 def publication_result(result: Mapping[str, Any]) -> publishing_pb2.Publication:

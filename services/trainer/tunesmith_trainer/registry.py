@@ -115,6 +115,21 @@ def champion(store: Store, recipe: str) -> Champion | None:
     return _alias(store, recipe)[0]
 
 
+def chosen_version(store: Store, recipe: str, version: str) -> str:
+    """The id of the version that was asked for; the champion's where none is named, FailedPrecondition without one."""
+    if version:
+        return check_name(version, what="version")
+    current = champion(store, recipe)
+    if current is None:
+        raise FailedPrecondition(
+            f"recipe {recipe!r} has no champion yet; name a version (`tunesmith models {recipe}`), or make one with "
+            f"`tunesmith run {recipe}`",
+            reason="NO_CHAMPION",
+            metadata={"recipe": recipe},
+        )
+    return current.version
+
+
 def promote(
     store: Store,
     clock: Clock,

@@ -9,7 +9,7 @@ from typing import Any
 from google.longrunning import operations_pb2
 
 from tunesmith.domain import keys
-from tunesmith.domain.errors import FailedPrecondition, InvalidInput
+from tunesmith.domain.errors import InvalidInput
 from tunesmith.domain.events import MODEL_PROMOTED, Event, topic_of
 from tunesmith.domain.ids import check_name, derived_uuid
 from tunesmith.domain.jobs import checked_priority
@@ -152,7 +152,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
 
     async def GetModel(self, request: models_pb2.GetModelRequest, context: Any) -> models_pb2.GetModelResponse:
         recipe = recipe_named(request.recipe)
-        version_id = await asyncio.to_thread(self._version_id, recipe.name, request.version)
+        version_id = await asyncio.to_thread(registry.chosen_version, self._store, recipe.name, request.version)
         version = await asyncio.to_thread(registry.get_version, self._store, recipe.name, version_id)
         champion = await asyncio.to_thread(registry.champion, self._store, recipe.name)
         return models_pb2.GetModelResponse(
@@ -229,22 +229,10 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
             truncated=trace.truncated,
         )
 
-    def _version_id(self, recipe: str, version: str) -> str:
-        """The version asked for; the champion's where none is named."""
-        if version:
-            return check_name(version, what="version")
-        champion = registry.champion(self._store, recipe)
-        if champion is None:
-            raise FailedPrecondition(
-                f"recipe {recipe!r} has no champion yet; name a version (`tunesmith models {recipe}`), or make one "
-                f"with `tunesmith run {recipe}`",
-                reason="NO_CHAMPION",
-                metadata={"recipe": recipe},
-            )
-        return champion.version
-
     def _report_id(self, recipe: str, version: str) -> str:
-        return registry.get_version(self._store, recipe, self._version_id(recipe, version)).report_id
+        return registry.get_version(
+            self._store, recipe, registry.chosen_version(self._store, recipe, version)
+        ).report_id
 
     def _report_page(self, recipe: str, report_id: str) -> bytes:
         """The page as it was drawn by the judge, with what was found since about serving."""
