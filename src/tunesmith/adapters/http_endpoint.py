@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -290,6 +290,16 @@ class HttpEndpoint:
             reason="LLM_TIMEOUT",
             metadata={"limit_s": f"{limit_s:g}"},
         )
+
+
+def adapter_not_loaded(name: str, endpoint: HttpEndpoint, loaded: Collection[str]) -> NotFound:
+    """The error for an adapter that the server at `endpoint` does not answer with; `loaded` are those it does."""
+    others = f" and {', '.join(loaded)}" if loaded else " only"
+    return NotFound(
+        f"adapter {name!r} is not loaded: {endpoint.base_url} serves its base{others}",
+        reason="ADAPTER_NOT_LOADED",
+        metadata={"name": name},
+    )
 
 
 def _let_go(response: aiohttp.ClientResponse) -> None:

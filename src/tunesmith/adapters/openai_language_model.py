@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, Protocol, cast
 
-from tunesmith.adapters.http_endpoint import HttpEndpoint
+from tunesmith.adapters.http_endpoint import HttpEndpoint, adapter_not_loaded
 from tunesmith.adapters.remote_models import check_base, drawn_seed
 from tunesmith.domain.errors import InvalidInput, NotFound, Unavailable, Unsupported
 from tunesmith.ports import parameters as limits
@@ -243,12 +243,7 @@ class OpenAILanguageModel:
     async def _request(self, prompt: str, parameters: GenerationParameters, adapter: str | None) -> dict[str, Any]:
         p = parameters
         if adapter is not None and adapter not in self._adapters:
-            raise NotFound(
-                f"adapter {adapter!r} is not loaded: {self._endpoint.base_url} serves its base"
-                + (f" and {', '.join(self._adapters)}" if self._adapters else " only"),
-                reason="ADAPTER_NOT_LOADED",
-                metadata={"name": adapter},
-            )
+            raise adapter_not_loaded(adapter, self._endpoint, self._adapters)
         for name in ("typical_p",) if self._tokens else ("typical_p", "truncate"):
             if getattr(p, name) is not None:
                 raise Unsupported(

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
-from tunesmith.adapters.http_endpoint import HttpEndpoint
+from tunesmith.adapters.http_endpoint import HttpEndpoint, adapter_not_loaded
 from tunesmith.adapters.remote_models import check_base, drawn_seed
 from tunesmith.domain.errors import InvalidInput, NotFound, Unavailable, Unsupported
 from tunesmith.ports import parameters as limits
@@ -180,12 +180,7 @@ class TgiLanguageModel:
     async def _request(self, prompt: str, parameters: GenerationParameters, adapter: str | None) -> dict[str, Any]:
         p = parameters
         if adapter is not None and adapter not in self._adapters:
-            raise NotFound(
-                f"adapter {adapter!r} is not loaded: {self._endpoint.base_url} serves its base"
-                + (f" and {', '.join(self._adapters)}" if self._adapters else " only"),
-                reason="ADAPTER_NOT_LOADED",
-                metadata={"name": adapter},
-            )
+            raise adapter_not_loaded(adapter, self._endpoint, self._adapters)
         limits.check_prompt(prompt)
         info = await self._known_info()
         limits.check(
