@@ -113,6 +113,8 @@ class RemoteRunner:
         self._connect = connect
         self._settings = settings or RemoteSettings()
         self._backends: dict[str, _Backend] = {}
+        self._leaving: set[_Backend] = set()
+        """Left the list, and still answering."""
         self._wanted: dict[str, Adapter] = {}
         self._num_running: Counter[str] = Counter()
         self._idle: dict[str, asyncio.Event] = {}
@@ -198,7 +200,7 @@ class RemoteRunner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(backend.server.close() for backend in self._backends.values()))
+        await asyncio.gather(*(backend.server.close() for backend in (*self._backends.values(), *self._leaving)))
 
     def _start(self) -> None:
         if self._closed:
@@ -350,7 +352,9 @@ class RemoteRunner:
             if url not in self._backends:
                 self._backends[url] = _Backend(url, self._connect(url))
         for url in [url for url in self._backends if url not in urls]:
-            self._later(self._drain(self._backends.pop(url)))
+            backend = self._backends.pop(url)
+            self._leaving.add(backend)
+            self._later(self._drain(backend))
         await asyncio.gather(*(self._look_at(backend) for backend in self._backends.values()))
 
     async def _look_at(self, backend: _Backend) -> None:
@@ -399,6 +403,7 @@ class RemoteRunner:
         while backend.num_in_flight:
             await asyncio.sleep(self._settings.check_interval_s / 4)
         await backend.server.close()
+        self._leaving.discard(backend)
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
