@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,17 +28,43 @@ _rendered: dict[str, str] = {}
 Object = dict[str, Any]
 
 
+def render(folder: Path) -> subprocess.CompletedProcess[str]:
+    try:
+        command = parts.render_command()
+    except parts.PartMissing as missing:
+        left_out(str(missing))
+    return subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
+
+
 def rendered(overlay: str) -> str:
     """An overlay as `kubectl apply -k` would send it."""
     if overlay not in _rendered:
-        try:
-            command = parts.render_command()
-        except parts.PartMissing as missing:
-            left_out(str(missing))
-        done = subprocess.run([*command, str(K8S / "overlays" / overlay)], capture_output=True, text=True, check=False)
+        done = render(K8S / "overlays" / overlay)
         assert done.returncode == 0, done.stderr
         _rendered[overlay] = done.stdout
     return _rendered[overlay]
+
+
+def local_with(folder: Path, component: str, **data: str) -> subprocess.CompletedProcess[str]:
+    """The local overlay with a component more, and entries of its settings, as an overlay of one's own has them."""
+    at = Path(os.path.relpath(K8S, folder.resolve()))
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "tunesmith",
+        "resources": [str(at / "overlays" / "local")],
+        "components": [str(at / "components" / component)],
+        "configMapGenerator": [
+            {
+                "name": "tunesmith",
+                "behavior": "merge",
+                "literals": [f"{name}={value}" for name, value in data.items()],
+                "options": {"disableNameSuffixHash": True},
+            }
+        ],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    return render(folder)
 
 
 def objects(overlay: str) -> list[Object]:
@@ -65,6 +92,20 @@ def job_of(overlay: str, kind: str) -> Object:
     return render_job(f"{kind}-job-1", ["python", "-m", "tunesmith_trainer", "work", "job", "1"], env, settings)
 
 
+def lint(text: str, file: Path) -> None:
+    """Assert that kube-linter has nothing to say about objects."""
+    file.write_text(text)
+    try:
+        linter = parts.kube_linter()
+    except parts.PartMissing as missing:
+        left_out(str(missing))
+    done = subprocess.run([linter, "lint", "--format", "json", str(file)], capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout)
+    assert [f"{r['Check']}: {r['Diagnostic']['Message']}" for r in found["Reports"] or []] == []
+    assert done.returncode == 0, done.stderr
+    assert found["Summary"]["ChecksStatus"] == "Passed"
+
+
 def test_there_are_overlays():
     assert OVERLAYS == ["gpu", "local"]
 
@@ -80,20 +121,8 @@ def test_all_objects_fit_the_schemas(overlay, version):
 def test_kube_linter_has_nothing_to_say(overlay, tmp_path):
     job = job_of(overlay, "tune")
     job["metadata"]["namespace"] = "tunesmith"
-    (tmp_path / "all.yaml").write_text(f"{rendered(overlay)}---\n{yaml.safe_dump(job)}")
-    try:
-        linter = parts.kube_linter()
-    except parts.PartMissing as missing:
-        left_out(str(missing))
 
-    done = subprocess.run(
-        [linter, "lint", "--format", "json", str(tmp_path / "all.yaml")], capture_output=True, text=True, check=False
-    )
-
-    found = json.loads(done.stdout)
-    assert [f"{r['Check']}: {r['Diagnostic']['Message']}" for r in found["Reports"] or []] == []
-    assert done.returncode == 0, done.stderr
-    assert found["Summary"]["ChecksStatus"] == "Passed"
+    lint(f"{rendered(overlay)}---\n{yaml.safe_dump(job)}", tmp_path / "all.yaml")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -159,6 +188,31 @@ def test_nobody_may_talk_but_to_those_that_are_named(overlay):
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     # A rule without `from` would let everyone in.
     assert all(rule.get("from") for policy in policies.values() for rule in policy["spec"].get("ingress", []))
+
+
+def test_one_setting_sends_spans_to_a_collector_and_opens_the_way_there(tmp_path):
+    endpoint = "http://otel-collector.observability:14317"
+
+    done = local_with(tmp_path, "otel", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+
+    assert done.returncode == 0, done.stderr
+    items = {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(done.stdout)}
+    for item in items.values():
+        check(item, VERSIONS[0])
+        check(item, VERSIONS[-1])
+    lint(done.stdout, tmp_path / "all.yaml")
+    assert items["ConfigMap", "tunesmith"]["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == endpoint
+    way, outward = items["NetworkPolicy", "to-otel-collector"]["spec"], items["NetworkPolicy", "outward"]["spec"]
+    assert way["egress"] == [{"ports": [{"protocol": "TCP", "port": 14317}]}]
+    assert way["podSelector"] == outward["podSelector"], "every process that has spans"
+    assert way["policyTypes"] == ["Egress"]
+
+
+def test_a_collector_without_an_address_is_no_overlay(tmp_path):
+    done = local_with(tmp_path, "otel")
+
+    assert done.returncode != 0
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in done.stderr
 
 
 def test_only_model_jobs_of_the_gpu_overlay_get_a_gpu():
