@@ -52,37 +52,42 @@ CLIENT = {
 }
 
 LOAD = """
-import sys, threading, time, collections
+import asyncio, collections, os, sys, time
 import grpc
-from tunesmith.cli.connection import open_channel
+from tunesmith.cli.connection import KEEPALIVE_S, SERVICE_CONFIG
 from tunesmith_proto.common.v1 import jobs_pb2, jobs_pb2_grpc
-targets, rate, stop_after_s = sys.argv[1].split(","), float(sys.argv[2]), float(sys.argv[3])
-stubs = [jobs_pb2_grpc.JobServiceStub(open_channel(t)) for t in targets]
-job = stubs[0].ListJobs(jobs_pb2.ListJobsRequest(page_size=1), timeout=60).jobs[0].id
-done, failed, waits, lock = 0, collections.Counter(), [], threading.Lock()
-def call(stub):
-    global done
-    began = time.monotonic()
-    try:
-        stub.GetJob(jobs_pb2.GetJobRequest(job_id=job), timeout=30)
-    except grpc.RpcError as error:
-        with lock: failed[f"{error.code().name}: {error.details()[:120]}"] += 1
-    with lock:
-        done += 1
+
+async def main(targets, rate, stop_after_s):
+    config = SERVICE_CONFIG.read_text("utf-8")
+    options = [("grpc.service_config", config), ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000)]
+    stubs = [jobs_pb2_grpc.JobServiceStub(grpc.aio.insecure_channel(target, options=options)) for target in targets]
+    known = await stubs[0].ListJobs(jobs_pb2.ListJobsRequest(page_size=1), timeout=60)
+    request = jobs_pb2.GetJobRequest(job_id=known.jobs[0].id)
+    failed, waits, under_way = collections.Counter(), [], set()
+
+    async def call(stub):
+        began = time.monotonic()
+        try:
+            await stub.GetJob(request, timeout=30)
+        except grpc.RpcError as error:
+            failed[f"{error.code().name}: {error.details()[:120]}"] += 1
         waits.append(time.monotonic() - began)
-began, number, threads = time.monotonic(), 0, []
-def stopped():
-    import os
-    return os.path.exists("/tmp/stop") or time.monotonic() - began > stop_after_s
-while not stopped():
-    threads.append(threading.Thread(target=call, args=(stubs[number % len(stubs)],)))
-    threads[-1].start()
-    number += 1
-    time.sleep(max(0.0, began + number / rate - time.monotonic()))
-for thread in threads: thread.join()
-waits.sort()
-print(f"{done} calls at {done / (time.monotonic() - began):.0f}/s, {sum(failed.values())} failed, "
-      f"p99 {1000 * waits[int(len(waits) * 0.99)]:.0f} ms {dict(failed) or ''}")
+
+    # Each call begins when it is due, however long those before it take; a pause of this process is made up for.
+    began, number = time.monotonic(), 0
+    while not os.path.exists("/tmp/stop") and time.monotonic() - began < stop_after_s:
+        task = asyncio.create_task(call(stubs[number % len(stubs)]))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        number += 1
+        await asyncio.sleep(began + number / rate - time.monotonic())
+    took_s = time.monotonic() - began
+    await asyncio.gather(*under_way)
+    waits.sort()
+    print(f"{len(waits)} calls at {number / took_s:.0f}/s, {sum(failed.values())} failed, "
+          f"p99 {1000 * waits[int(len(waits) * 0.99)]:.0f} ms, the longest {waits[-1]:.1f} s {dict(failed) or ''}")
+
+asyncio.run(main(sys.argv[1].split(","), float(sys.argv[2]), float(sys.argv[3])))
 """
 
 
