@@ -12,12 +12,14 @@ from tunesmith.domain.errors import InvalidInput
 NAMESPACE = uuid.UUID("6a1f1f6e-7b0c-5c53-9d1e-6f5a2b9d7c11")
 """The uuid5 namespace of every id that Tunesmith derives."""
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
 def canonical_json(value: object) -> bytes:
     """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes. Raises ValueError on NaN."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def content_id(kind: str, value: object, *, length: int = 16) -> str:
