@@ -65,13 +65,14 @@ def main() -> None:
             rounds.append({name: sides[name]() for name in names[turn:] + names[:turn]})
         del rounds[0]  # it warmed up
         print(f"{NUM_EVENTS} events of about 1 KB in batches of {BATCH}, {ROUNDS} rounds in turns, medians")
-        print(f"{'':10}" + "".join(f"{name:>14}" for name in sides) + f"{'bus/bare':>10}{'bar':>5}{'bus/bare+crc32c':>17}")
+        heads = "".join(f"{name:>14}" for name in sides)
+        print(f"{'':10}{heads}{'bus/bare':>10}{'bar':>5}{'bus/bare+crc32c':>17}")
         for i, part in enumerate(("publish", "consume")):
-            rates = (statistics.median(each[name][i] for each in rounds) for name in sides)
+            rates = "".join(f"{statistics.median(each[name][i] for each in rounds):12.0f}/s" for name in sides)
             plain, with_c = (
                 statistics.median(each["bus"][i] / each[peer][i] for each in rounds) for peer in ("bare", "bare+crc32c")
             )
-            print(f"{part:10}" + "".join(f"{rate:12.0f}/s" for rate in rates) + f"{plain:10.2f}{0.9:5.1f}{with_c:17.2f}")
+            print(f"{part:10}{rates}{plain:10.2f}{0.9:5.1f}{with_c:17.2f}")
         waits_ms = sorted(_hand_overs(bus))
         print(
             f"hand-over publish -> handler, one event at a time: p50 {waits_ms[len(waits_ms) // 2]:.1f} ms, "

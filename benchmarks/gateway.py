@@ -39,7 +39,7 @@ from tunesmith.domain.models import Champion, ModelVersion
 from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
 
 ROUNDS = 7
-ROUND_S = 0.5
+ROUND_S = 1.0
 IN_FLIGHT = (1, 8, 32)
 BARS_MS = (0.6, 2.0)
 """What the generator may add at 8 in flight: p50, p99."""

@@ -95,9 +95,9 @@ def await_settled(fleet: Fleet, findings: Findings) -> None:
             elif now_s - quiet_since_s >= QUIET_S:
                 findings.settled_s = quiet_since_s - began_s
                 return
-            findings.settled_s = now_s - began_s
-            if findings.settled_s > SETTLE_S + QUIET_S:
-                findings.unsettled += len(open_ids)
+            if quiet_since_s is None and now_s - began_s > SETTLE_S:
+                findings.settled_s = now_s - began_s
+                findings.unsettled += max(1, len(open_ids))
                 for job_id in open_ids[:3]:
                     job = platform.jobs.find(job_id)
                     findings.notes.append(f"unsettled: {job_id} " + (f"{job.kind} {job.phase}" if job else "no job"))

@@ -115,11 +115,6 @@ class Plan:
     own_schema: bool = False
     """The request brought a JSON Schema: the document itself is the answer, whatever the recipe's format is."""
 
-    @property
-    def varies(self) -> bool:
-        """Whether another attempt can give another answer."""
-        return limits.samples(self.parameters) or self.prompt_seed is not None
-
     def attempt(self, number: int) -> Attempt:
         """The `number`-th attempt: seeds grow by one with each."""
         prompt, inputs = self.prompt_of(number)
@@ -167,6 +162,12 @@ def plan_of(request: GenerateRequest, recipe: Recipe, *, max_new_tokens_limit: i
     elif request.prompt is None:
         prompt_seed = random_seed if request.seed is None else request.seed
 
+    retries = 0
+    varies = prompt_seed is not None or limits.samples(parameters)
+    if request.prompt is None and not own_schema and varies:
+        retries = recipe.max_retries_known
+        if request.max_retries is not None:
+            retries = max(0, min(retries, request.max_retries))
     given = (parameters.seed, request.seed)
     plan = Plan(
         recipe=recipe,
@@ -175,17 +176,12 @@ def plan_of(request: GenerateRequest, recipe: Recipe, *, max_new_tokens_limit: i
         prompt_seed=prompt_seed,
         parameters=replace(parameters, return_full_text=False) if parameters.return_full_text else parameters,
         sampling_seed=next((seed for seed in given if seed is not None), random_seed),
-        max_attempts=1,
+        max_attempts=1 + retries,
         return_full_text=parameters.return_full_text,
         own_schema=own_schema,
     )
     limits.check_prompt(plan.prompt_of(1)[0])
-    if request.prompt is not None or own_schema or not plan.varies:
-        return plan
-    retries = recipe.max_retries_known
-    if request.max_retries is not None:
-        retries = max(0, min(retries, request.max_retries))
-    return replace(plan, max_attempts=1 + retries)
+    return plan
 
 
 def answer_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, cast
 
 from tunesmith_generator import handlers
@@ -21,16 +20,18 @@ def generate_request(request: generator_pb2.GenerateRequest | generator_pb2.Comp
     if "stop" in overrides:
         overrides["stop"] = tuple(overrides["stop"])
     made_from_seed = not request.inputs and not request.prompt
-    asked = GenerateRequest(
+    model, max_retries = "", None
+    if isinstance(request, generator_pb2.GenerateRequest):
+        model, max_retries = request.model, 0 if request.allow_known else None
+    return GenerateRequest(
         recipe=request.recipe,
         inputs=dict(request.inputs) or None,
         prompt=request.prompt or None,
         seed=overrides.pop("seed") if made_from_seed and "seed" in overrides else None,
+        model=model,
         overrides=overrides,
+        max_retries=max_retries,
     )
-    if isinstance(request, generator_pb2.CompareRequest):
-        return asked
-    return replace(asked, model=request.model, max_retries=0 if request.allow_known else None)
 
 
 def answer_message(answer: Answer) -> generator_pb2.Answer:

@@ -32,9 +32,9 @@ def recipe_named(name: str) -> Recipe:
     UnknownRecipe lists the known ones; RecipeFailed when a plug-in of that name, or of a file of that name, could not
     be loaded.
     """
+    if (recipe := SHIPPED.get(name) or _plugins().recipes.get(name)) is not None:
+        return recipe
     recipes = all_recipes()
-    if name in recipes:
-        return recipes[name]
     known = ", ".join(sorted(recipes))
     failed = _plugins().failed
     for plugin in failed:

@@ -7,7 +7,6 @@ import hmac
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -44,16 +43,12 @@ class CallInterceptor(_ServerInterceptor):
     def __init__(self, *, auth_token: str = "") -> None:
         self._auth_token = auth_token
         self._is_open = False
+        self._wrapped: dict[str, Any] = {}
+        """By method, so that a call does not wait for its handler to be found and wrapped anew."""
 
     def open(self) -> None:
         """Let calls through from now on."""
         self._is_open = True
-
-    def _require(self, metadata: Mapping[str, Any]) -> None:
-        if not self._is_allowed(str(metadata.get("authorization", ""))):
-            raise _Unauthenticated
-        if not self._is_open:
-            raise Unavailable("this server is still starting: its store or bus does not answer yet", reason="STARTING")
 
     async def intercept_service(
         self,
@@ -61,13 +56,15 @@ class CallInterceptor(_ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Called by gRPC for each incoming call."""
-        handler: Any = await continuation(handler_call_details)
         method: str = handler_call_details.method
+        if (wrapped := self._wrapped.get(method)) is not None:
+            return wrapped
+        handler: Any = await continuation(handler_call_details)
         if handler is None or method.startswith(_OPEN_METHODS):
             return handler
-        metadata = dict(handler_call_details.invocation_metadata or ())
-        require = partial(self._require, metadata)
-        trace = checked_trace(metadata) if is_tracing() else {}
+        return self._wrapped.setdefault(method, self._wrap(handler, method))
+
+    def _wrap(self, handler: Any, method: str) -> Any:
         if handler.response_streaming:
             make = (
                 grpc.stream_stream_rpc_method_handler
@@ -75,7 +72,7 @@ class CallInterceptor(_ServerInterceptor):
                 else grpc.unary_stream_rpc_method_handler
             )
             behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            wrapped: Any = _stream(behaviour, method, require, trace)
+            call: Any = self._stream(behaviour, method)
         else:
             make = (
                 grpc.stream_unary_rpc_method_handler
@@ -83,50 +80,53 @@ class CallInterceptor(_ServerInterceptor):
                 else grpc.unary_unary_rpc_method_handler
             )
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            wrapped = _unary(behaviour, method, require, trace)
+            call = self._unary(behaviour, method)
         return make(
-            wrapped,
+            call,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _is_allowed(self, authorization: str) -> bool:
-        if not self._auth_token:
-            return True
+    def _unary(self, behaviour: Any, method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def call(request: Any, context: Any) -> Any:
+            add_log_context(rpc=method)
+            try:
+                trace = self._admit(context)
+                with span(method, kind="server", continues=trace):
+                    async with asyncio.timeout(_deadline_s(context, DEFAULT_UNARY_DEADLINE_S)):
+                        return await behaviour(request, context)
+            except Exception as error:  # noqa: BLE001  # the RPC boundary: nothing but a status leaves the process
+                await _fail(context, error, method)
+
+        return call
+
+    def _stream(self, behaviour: Any, method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+            add_log_context(rpc=method)
+            try:
+                trace = self._admit(context)
+                with span(method, kind="server", continues=trace):
+                    async with asyncio.timeout(_deadline_s(context, DEFAULT_STREAM_DEADLINE_S)):
+                        async for message in behaviour(request, context):
+                            yield message
+            except Exception as error:  # noqa: BLE001  # the RPC boundary
+                await _fail(context, error, method)
+
+        return call
+
+    def _admit(self, context: Any) -> Mapping[str, str]:
+        """The call's trace context; raises unless the caller may call, and calls are let through."""
+        metadata: Mapping[str, Any] = {}
+        if self._auth_token or is_tracing():
+            metadata = dict(context.invocation_metadata() or ())
+        if self._auth_token and not self._is_token(str(metadata.get("authorization", ""))):
+            raise _Unauthenticated
+        if not self._is_open:
+            raise Unavailable("this server is still starting: its store or bus does not answer yet", reason="STARTING")
+        return checked_trace(metadata) if is_tracing() else {}
+
+    def _is_token(self, authorization: str) -> bool:
         return hmac.compare_digest(authorization.encode(), f"Bearer {self._auth_token}".encode())
-
-
-def _unary(
-    behaviour: Any, method: str, require: Callable[[], None], trace: Mapping[str, str]
-) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def call(request: Any, context: Any) -> Any:
-        add_log_context(rpc=method)
-        try:
-            require()
-            with span(method, kind="server", continues=trace):
-                async with asyncio.timeout(_deadline_s(context, DEFAULT_UNARY_DEADLINE_S)):
-                    return await behaviour(request, context)
-        except Exception as error:  # noqa: BLE001  # the RPC boundary: nothing but a status leaves the process
-            await _fail(context, error, method)
-
-    return call
-
-
-def _stream(
-    behaviour: Any, method: str, require: Callable[[], None], trace: Mapping[str, str]
-) -> Callable[[Any, Any], AsyncIterator[Any]]:
-    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        add_log_context(rpc=method)
-        try:
-            require()
-            with span(method, kind="server", continues=trace):
-                async with asyncio.timeout(_deadline_s(context, DEFAULT_STREAM_DEADLINE_S)):
-                    async for message in behaviour(request, context):
-                        yield message
-        except Exception as error:  # noqa: BLE001  # the RPC boundary
-            await _fail(context, error, method)
-
-    return call
 
 
 class _Unauthenticated(Exception):
