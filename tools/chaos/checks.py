@@ -24,6 +24,9 @@ SETTLE_S = 60.0
 QUIET_S = 4.0
 """An event that is still on its way to a consumer may begin another job within this."""
 
+EXIT_S = 10.0
+"""How long a worker whose job has ended may take to end itself: its interpreter has things to put away."""
+
 TOPICS = tuple(topic_of(service) for service in ("scraper", "captioner", "trainer"))
 
 
@@ -131,7 +134,7 @@ def check(fleet: Fleet, acknowledged: Sequence[str], findings: Findings) -> None
         judged = {job.result["version"]["id"] for job in jobs.values() if job.kind == "judge" and job.result}
         versions = [info.key for info in platform.store.list(f"models/{RECIPE}/versions/")]
         findings.doubled_effects += max(0, len(versions) - len(judged))
-        findings.orphans += len(fleet.workers()) + _orphans_after_one_sweep(platform)
+        _check_orphans(fleet, platform, findings)
 
 
 def _lasted_s(job: Job) -> float:
@@ -139,10 +142,16 @@ def _lasted_s(job: Job) -> float:
     return (ended - began).total_seconds()
 
 
-def _orphans_after_one_sweep(platform: Platform) -> int:
-    """Remove whatever nothing refers to, however young, and count what is left of it."""
+def _check_orphans(fleet: Fleet, platform: Platform, findings: Findings) -> None:
+    """Workers without a job, and what nothing refers to after one clean-up, however young it is."""
+    deadline_s = time.monotonic() + EXIT_S
+    while (workers := fleet.workers()) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
     Leftovers(platform.store, platform.clock, older_than_s=-SETTLE_S).remove(lambda _: None)
-    return len(Leftovers(platform.store, platform.clock, older_than_s=-SETTLE_S).found)
+    objects = Leftovers(platform.store, platform.clock, older_than_s=-SETTLE_S).found
+    findings.orphans += len(workers) + len(objects)
+    findings.notes += [f"orphan: process {worker.pid}" for worker in workers]
+    findings.notes += [f"orphan: {found}" for found in objects[:3]]
 
 
 def _check_launches(fleet: Fleet, findings: Findings) -> None:
@@ -179,7 +188,9 @@ def _check_events(platform: Platform, jobs: Mapping[str, Job], findings: Finding
         f"untold: {job_id}" for job_id in untold[:3]
     ]
     for topic in TOPICS:
-        findings.dead_letters += len(platform.bus.dead_letters(topic))
+        letters = platform.bus.dead_letters(topic)
+        findings.dead_letters += len(letters)
+        findings.notes += [f"dead letter of {topic}: {letter.error[:200]}" for letter in letters[:3]]
 
 
 @contextlib.contextmanager
