@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kafka import KafkaConsumer, errors
@@ -21,7 +21,7 @@ from tunesmith.adapters.kafka_connection import KafkaConnection
 from tunesmith.adapters.kafka_dead_letters import with_origin_and_nulls
 from tunesmith.adapters.kafka_errors import failures
 from tunesmith.adapters.kafka_publisher import KafkaPublisher
-from tunesmith.domain.errors import Conflict, FailedPrecondition, InvalidInput, NotFound, TunesmithError
+from tunesmith.domain.errors import Conflict, FailedPrecondition, InvalidInput, TunesmithError
 from tunesmith.ports.bus import Message
 from tunesmith.ports.clock import Clock
 
@@ -43,10 +43,8 @@ class _Standing:
     """The group's first offset that is not done."""
     position: int
     """The offset that is given out next."""
-    attempts: dict[int, int]
-    """How often each message from `committed` on was given out."""
-    records: dict[int, Any] = field(default_factory=dict)
-    """The messages that were given out and are not done, as they came: what a dead letter is made of."""
+    failures: dict[int, int]
+    """How many attempts failed, of each message from `committed` on that had any."""
     paused_until_s: float | None = None
 
 
@@ -55,8 +53,8 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # kaf
 
     Rebalances are cooperative: who keeps a partition goes on without a stop. They happen inside `poll` only, so a
     member that commits what it was given before it polls again never has work that another one starts anew.
-    How often the message at a partition's head was tried is kept with the group's committed offset, and so survives
-    this process.
+    How many attempts of the message at a partition's head failed is kept with the group's committed offset, and so
+    survives this process.
     """
 
     def __init__(
@@ -127,6 +125,26 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # kaf
             self._commit(partition, message.offset + 1)
         self._forget_until(partition, message.offset + 1)
 
+    def holds(self, message: Message) -> bool:
+        """Whether it was given out since the partition came here, is not committed, and will not come again here."""
+        self._check_open()
+        standing = self._standings.get(_partition(message))
+        if standing is None or not self._is_member():
+            return False
+        return standing.committed <= message.offset < standing.position
+
+    def note_failure(self, message: Message) -> Message:
+        """Count an attempt that failed. The brokers keep it with the next commit, or at once at a partition's head."""
+        self._check_open()
+        partition = _partition(message)
+        standing = self._standings.get(partition)
+        if standing is not None and message.offset >= standing.committed and self._is_member():
+            standing.failures[message.offset] = message.attempt
+            if message.offset == standing.committed:
+                with failures(self._connection, "noting a failure"):
+                    self._consumer.commit_async({partition: _noting(message.offset, message.attempt)}, _noted)
+        return replace(message, attempt=message.attempt + 1)
+
     def retry_later(self, message: Message, *, delay_s: float) -> None:
         """Pause the message's partition for `delay_s` and deliver from `message` again."""
         self._check_open()
@@ -140,21 +158,13 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # kaf
         again = max(message.offset, standing.committed)
         if again < standing.position:
             self._seek(partition, again)
-        if again == standing.committed:
-            self._note_attempts(partition, standing)
 
     def dead_letter(self, message: Message, *, error: str) -> None:
-        """Append the message's bytes to the dead letters, and commit it when they are durable.
-
-        Dying in between appends them again later, under the same event id.
-        """
+        """Append the message's bytes to the dead letters."""
         self._check_open()
-        record = self._standing(message).records.get(message.offset)
-        if record is None:
-            raise NotFound(f"{_place(message)} was not given out since the partition came here; poll for it again")
-        letter = with_origin_and_nulls(record, message, group=self._group, error=error)
+        self._standing(message)
+        letter = with_origin_and_nulls(message.raw, message, group=self._group, error=error)
         self._publisher.publish(dead_letter_topic(message.topic), [letter])
-        self.commit(message)
 
     def close(self) -> None:
         """Leave the group. If the brokers do not answer, the session runs out by itself."""
@@ -214,12 +224,21 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # kaf
         for partition, records in batches.items():
             standing = self._standings[partition]
             for record in records:
-                attempt = standing.attempts.get(record.offset, 0) + 1
-                standing.attempts[record.offset] = attempt
-                standing.records[record.offset] = record
+                attempt = standing.failures.get(record.offset, 0) + 1
                 event, why = try_decode(record.headers, record.key, record.value)
+                size_bytes = record.serialized_value_size + record.serialized_header_size
                 messages.append(
-                    Message(record.topic, record.partition, record.offset, key_text(record.key), event, attempt, why)
+                    Message(
+                        record.topic,
+                        record.partition,
+                        record.offset,
+                        key_text(record.key),
+                        event,
+                        attempt,
+                        why,
+                        size_bytes,
+                        record,
+                    )
                 )
             standing.position = records[-1].offset + 1
         return messages
@@ -229,21 +248,17 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # kaf
         noted = self._consumer.committed(partition, metadata=True, timeout_ms=REQUEST_TIMEOUT_S * 1000)
         if noted is None or noted.offset > first:
             return _Standing(first, first, {})
-        return _Standing(noted.offset, first, {noted.offset: _attempts_of(noted.metadata)})
-
-    def _note_attempts(self, partition: TopicPartition, standing: _Standing) -> None:
-        """Keep with the committed offset how often the message there was tried. Nobody waits for it."""
-        note = json.dumps({"attempts": standing.attempts.get(standing.committed, 0)})
-        with failures(self._connection, "noting attempts"):
-            self._consumer.commit_async({partition: OffsetAndMetadata(standing.committed, note, _NO_EPOCH)}, _noted)
+        return _Standing(noted.offset, first, {noted.offset: _failures_of(noted.metadata)})
 
     def _commit(self, partition: TopicPartition, next_offset: int) -> None:
         place = f"offset {next_offset} of partition {partition.partition} of {partition.topic}"
+        num_failures = self._standings[partition].failures.get(next_offset, 0)
         with failures(self._connection, f"committing {place}"):
             try:
                 self._consumer.commit(
-                    {partition: OffsetAndMetadata(next_offset, "", _NO_EPOCH)}, timeout_ms=REQUEST_TIMEOUT_S * 1000
+                    {partition: _noting(next_offset, num_failures)}, timeout_ms=REQUEST_TIMEOUT_S * 1000
                 )
+                self._owed.pop(partition, None)
             except (errors.RebalanceInProgressError, errors.CommitFailedError) as error:
                 if not _is_rebalancing(error):
                     raise self._lost(place) from error
@@ -277,9 +292,8 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # kaf
         """Drop what is kept in memory about the messages before `next_offset`."""
         standing = self._standings[partition]
         standing.committed = max(standing.committed, next_offset)
-        for kept in (standing.attempts, standing.records):
-            for offset in [offset for offset in kept if offset < next_offset]:
-                del kept[offset]
+        for offset in [offset for offset in standing.failures if offset < next_offset]:
+            del standing.failures[offset]
         if standing.position < next_offset:
             self._seek(partition, next_offset)
 
@@ -353,13 +367,18 @@ def _is_rebalancing(error: errors.KafkaError) -> bool:
 
 def _noted(_offsets: Any, outcome: Any) -> None:
     if isinstance(outcome, Exception):
-        log.debug("attempts were not noted: %s", outcome)
+        log.debug("a failure was not noted: %s", outcome)
 
 
-def _attempts_of(note: str | None) -> int:
+def _noting(next_offset: int, num_failures: int) -> OffsetAndMetadata:
+    """What is committed: the offset of the first message that is not done, and how many attempts of it failed."""
+    return OffsetAndMetadata(next_offset, json.dumps({"failures": num_failures}) if num_failures else "", _NO_EPOCH)
+
+
+def _failures_of(note: str | None) -> int:
     """The inverse of the note; 0 for one that is not ours."""
     try:
-        return int(json.loads(note or "{}")["attempts"])
+        return int(json.loads(note or "{}")["failures"])
     except (ValueError, KeyError, TypeError):
         return 0
 

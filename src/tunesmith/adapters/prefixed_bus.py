@@ -61,10 +61,16 @@ class _PrefixedSubscription:
 
     def poll(self, *, timeout_s: float, max_messages: int = 16) -> Sequence[Message]:
         messages = self._inner.poll(timeout_s=timeout_s, max_messages=max_messages)
-        return [replace(message, topic=message.topic.removeprefix(self._prefix)) for message in messages]
+        return [self._without(message) for message in messages]
 
     def commit(self, message: Message) -> None:
         self._inner.commit(self._with(message))
+
+    def holds(self, message: Message) -> bool:
+        return self._inner.holds(self._with(message))
+
+    def note_failure(self, message: Message) -> Message:
+        return self._without(self._inner.note_failure(self._with(message)))
 
     def retry_later(self, message: Message, *, delay_s: float) -> None:
         self._inner.retry_later(self._with(message), delay_s=delay_s)
@@ -77,3 +83,6 @@ class _PrefixedSubscription:
 
     def _with(self, message: Message) -> Message:
         return replace(message, topic=self._prefix + message.topic)
+
+    def _without(self, message: Message) -> Message:
+        return replace(message, topic=message.topic.removeprefix(self._prefix))

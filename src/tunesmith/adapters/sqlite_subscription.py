@@ -7,6 +7,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 from tunesmith.adapters.cloud_events import dead_letter_topic, key_text, try_decode, with_origin
@@ -50,7 +51,7 @@ class SqliteSubscription:
         self._positions: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
         self._paused_until_s: dict[Partition, float] = {}
-        self._attempts: dict[Partition, dict[int, int]] = defaultdict(dict)
+        self._failures: dict[Partition, dict[int, int]] = defaultdict(dict)
         self._connection = store.connect()
         try:
             self._join()
@@ -80,6 +81,22 @@ class SqliteSubscription:
             self._commit(message)
         self._forget_until(message)
 
+    def holds(self, message: Message) -> bool:
+        """Whether it was given out since the partition came here, is not committed, and will not come again here."""
+        self._check_open()
+        partition = (message.topic, message.partition)
+        if not self._committed.get(partition, 0) <= message.offset < self._positions.get(partition, 0):
+            return False
+        with self._log.failures():
+            return self._is_mine(message)
+
+    def note_failure(self, message: Message) -> Message:
+        """Count an attempt that failed, for as long as this member holds the partition."""
+        self._check_open()
+        if (message.topic, message.partition) in self._positions:
+            self._failures[message.topic, message.partition][message.offset] = message.attempt
+        return replace(message, attempt=message.attempt + 1)
+
     def retry_later(self, message: Message, *, delay_s: float) -> None:
         """Pause the message's partition for `delay_s` and deliver from `message` again."""
         self._check_open()
@@ -92,7 +109,7 @@ class SqliteSubscription:
         self._positions[partition] = min(again, self._positions[partition])
 
     def dead_letter(self, message: Message, *, error: str) -> None:
-        """Append the message's bytes to the dead letters and commit it, in one transaction."""
+        """Append the message's bytes to the dead letters."""
         self._check_open()
         with self._log.transaction(self._connection):
             self._check_mine(message)
@@ -104,9 +121,7 @@ class SqliteSubscription:
                 raise NotFound(f"{_place(message)} is no longer kept; commit it instead")
             headers = with_origin(read_headers(row[0]), message, group=self._group, error=error)
             self._log.append(self._connection, dead_letter_topic(message.topic), headers, row[1], row[2])
-            self._commit(message)
         self._log.announce()
-        self._forget_until(message)
 
     def close(self) -> None:
         """Leave the group. If the file does not answer, the lease runs out by itself."""
@@ -186,6 +201,7 @@ class SqliteSubscription:
         for lost in self._positions.keys() - kept:
             del self._positions[lost], self._committed[lost]
             self._paused_until_s.pop(lost, None)
+            self._failures.pop(lost, None)
         self._positions.update(starts)
         self._committed.update(starts)
 
@@ -240,9 +256,11 @@ class SqliteSubscription:
             ).fetchall()
             for offset, headers, key, value in rows:
                 event, decode_error = try_decode(read_headers(headers), key, value)
-                attempts = self._attempts[topic, partition]
-                attempts[offset] = attempts.get(offset, 0) + 1
-                messages.append(Message(topic, partition, offset, key_text(key), event, attempts[offset], decode_error))
+                attempt = self._failures[topic, partition].get(offset, 0) + 1
+                size_bytes = len(headers) + len(value or b"")
+                messages.append(
+                    Message(topic, partition, offset, key_text(key), event, attempt, decode_error, size_bytes)
+                )
                 self._positions[topic, partition] = offset + 1
         return messages
 
@@ -270,12 +288,15 @@ class SqliteSubscription:
         if self._closed:
             raise FailedPrecondition(f"the subscription of group {self._group} is closed; open a new one")
 
-    def _check_mine(self, message: Message) -> None:
+    def _is_mine(self, message: Message) -> bool:
         row = self._connection.execute(
             "SELECT member FROM leases WHERE group_name = ? AND topic = ? AND partition = ?",
             (self._group, message.topic, message.partition),
         ).fetchone()
-        if row is None or row[0] != self._member:
+        return row is not None and row[0] == self._member
+
+    def _check_mine(self, message: Message) -> None:
+        if not self._is_mine(message):
             raise Conflict(
                 f"{_place(message)} went to another member of group {self._group}: poll at least every "
                 f"{self._session_timeout_s} s; the message comes again there",
@@ -291,9 +312,9 @@ class SqliteSubscription:
     def _forget_until(self, message: Message) -> None:
         """Drop what is kept in memory about the message and those before it."""
         partition = (message.topic, message.partition)
-        attempts = self._attempts[partition]
-        for offset in [offset for offset in attempts if offset <= message.offset]:
-            del attempts[offset]
+        failures = self._failures[partition]
+        for offset in [offset for offset in failures if offset <= message.offset]:
+            del failures[offset]
         if partition in self._positions:
             self._committed[partition] = max(self._committed[partition], message.offset + 1)
             self._positions[partition] = max(self._positions[partition], message.offset + 1)

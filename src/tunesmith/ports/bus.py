@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tunesmith.domain.events import Event
@@ -19,8 +19,12 @@ class Message:
     key: str
     event: Event | None
     attempt: int
-    """How often this subscription has been given the message, from 1; a bus may go on counting over a restart."""
+    """Which attempt at handling it this is: one more than the failures that were noted (`note_failure`)."""
     decode_error: str = ""
+    size_bytes: int = field(default=0, compare=False)
+    """About what it takes on the wire."""
+    raw: object = field(default=None, compare=False, repr=False)
+    """The bus's own, for `dead_letter`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Subscription(Protocol):
     Partitions are divided among a group's living members; each message goes to one of them. Within a partition
     messages arrive in offset order. Delivery is at least once: a message that was not committed comes again after a
     restart, a rebalance or `retry_later`. A member that does not poll for the session time-out loses its partitions.
+    What is kept in memory does not grow with the messages that were given out and not committed.
     """
 
     def poll(self, *, timeout_s: float, max_messages: int = 16) -> Sequence[Message]:
@@ -60,12 +65,34 @@ class Subscription(Protocol):
         """
         ...
 
+    def holds(self, message: Message) -> bool:
+        """Whether `message` is still this member's to handle, by what is known without asking the network.
+
+        Not when it was committed, when its partition has gone to another member, nor when it will be given out here
+        again: after `retry_later`, or since the partition went away and came back.
+        """
+        ...
+
+    def note_failure(self, message: Message) -> Message:
+        """Count an attempt that failed; returns the message as its next attempt.
+
+        A bus may keep the count over a restart for the first message of a partition that is not committed.
+        """
+        ...
+
     def retry_later(self, message: Message, *, delay_s: float) -> None:
-        """Pause the message's partition for `delay_s` and deliver from `message` again. Other partitions go on."""
+        """Pause the message's partition for `delay_s` and deliver from `message` again. Other partitions go on.
+
+        No attempt is counted.
+        """
         ...
 
     def dead_letter(self, message: Message, *, error: str) -> None:
-        """Move `message` to the dead letters, durably, then commit it."""
+        """Append `message` to the dead letters, durably. It is not committed: messages before it may not be done.
+
+        Who dies before it is committed appends it again, with the same event id. Conflict when the partition belongs
+        to another member now.
+        """
         ...
 
     def close(self) -> None:
