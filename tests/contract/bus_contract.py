@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -277,10 +278,12 @@ class BusContract:
         other = subscribe("group")
 
         assert numbers(receive(other, 4)) == [2, 3, 4, 5]
+        assert not silent.holds(messages[3])
         with pytest.raises(Conflict):
             silent.commit(messages[3])
         with pytest.raises(Conflict):
             silent.dead_letter(messages[3], error="too late")
+        silent.note_failure(messages[3])
         silent.retry_later(messages[3], delay_s=0.0)
         assert bus.dead_letters(topic) == []
 
@@ -299,12 +302,13 @@ class BusContract:
     ) -> None:
         bus.publish(topic, events(0, 6, subject="s"))
         silent = subscribe("group")
-        receive(silent, 2)
+        before = receive(silent, 6)
         other = subscribe("group")
         other.commit(receive(other, 6)[3])
         other.close()
 
         assert numbers(receive(silent, 2))[-2:] == [4, 5]
+        assert [silent.holds(message) for message in before] == [False] * 4 + [True] * 2
         receive_nothing(silent)
 
     def test_a_message_to_retry_comes_again_with_those_after_it(
@@ -322,9 +326,47 @@ class BusContract:
 
         assert time.monotonic() - before_s >= 0.2
         assert numbers(again) == [2, 3, 4]
-        assert [m.attempt for m in again] == [2, 2, 2]
-        subscription.retry_later(again[0], delay_s=0.0)
-        assert [m.attempt for m in receive(subscription, 3)] == [3, 3, 3]
+
+    def test_an_attempt_counts_where_its_failure_was_noted_and_for_no_other_message(
+        self, bus: EventBus, topic: str, subscribe: Subscribe
+    ) -> None:
+        bus.publish(topic, events(0, 3, subject="s"))
+        subscription = subscribe("group")
+        messages = receive(subscription, 3)
+
+        second = subscription.note_failure(messages[1])
+        assert (second, second.attempt) == (replace(messages[1], attempt=2), 2)
+        subscription.retry_later(messages[0], delay_s=0.0)
+        again = receive(subscription, 3)
+        assert [m.attempt for m in again] == [1, 2, 1]
+
+        subscription.note_failure(subscription.note_failure(again[1]))
+        subscription.commit(again[0])
+        subscription.retry_later(again[1], delay_s=0.0)
+        assert [(m.offset, m.attempt) for m in receive(subscription, 2)] == [
+            (messages[1].offset, 4),
+            (messages[2].offset, 1),
+        ]
+
+    def test_a_member_knows_which_messages_are_still_its_own(
+        self, bus: EventBus, topic: str, subscribe: Subscribe
+    ) -> None:
+        bus.publish(topic, events(0, 4, subject="s"))
+        subscription = subscribe("group")
+        messages = receive(subscription, 4)
+
+        def held() -> list[int]:
+            return [n for n in range(4) if subscription.holds(messages[n])]
+
+        assert held() == [0, 1, 2, 3]
+        subscription.commit(messages[0])
+        assert held() == [1, 2, 3]
+        subscription.dead_letter(messages[3], error="no")
+        assert held() == [1, 2, 3]
+        subscription.retry_later(messages[2], delay_s=0.0)
+        assert held() == [1]
+        receive(subscription, 2)
+        assert held() == [1, 2, 3]
 
     def test_a_paused_partition_does_not_hold_up_the_others(
         self, bus: EventBus, topic: str, subscribe: Subscribe
@@ -356,7 +398,7 @@ class BusContract:
                     continue
                 if message.offset % 10 == 3 and message.attempt < 3:
                     put_off.add(message.partition)
-                    subscription.retry_later(message, delay_s=0.05)
+                    subscription.retry_later(subscription.note_failure(message), delay_s=0.05)
                 else:
                     subscription.commit(message)
                     done.add(message.event.data["number"])
@@ -379,21 +421,35 @@ class BusContract:
     def test_a_dead_letter_keeps_its_origin(self, bus: EventBus, topic: str, subscribe: Subscribe) -> None:
         bus.publish(topic, events(0, 3, subject="s"))
         subscription = subscribe("group")
-        first = receive(subscription, 3)[0]
-        subscription.retry_later(first, delay_s=0.0)
         messages = receive(subscription, 3)
+        first = subscription.note_failure(messages[0])
 
-        subscription.dead_letter(messages[0], error="ValueError: wörse\nthan that")
+        subscription.dead_letter(first, error="ValueError: wörse\nthan that")
         subscription.dead_letter(messages[1], error="second")
+        subscription.commit(messages[1])
         subscription.close()
 
         one, two = bus.dead_letters(topic)
         assert (one.topic, one.partition, one.offset) == (topic, first.partition, first.offset)
         assert (one.group, one.attempt, one.error) == ("group", 2, "ValueError: wörse\nthan that")
-        assert one.message == messages[0]
+        assert one.message == first
         assert (two.message.event, two.error) == (messages[1].event, "second")
         assert bus.dead_letters(topic, limit=1) == [one]
         assert numbers(receive(subscribe("group"), 1)) == [2]
+
+    def test_a_dead_letter_leaves_the_messages_before_it_to_be_done(
+        self, bus: EventBus, topic: str, subscribe: Subscribe
+    ) -> None:
+        bus.publish(topic, events(0, 3, subject="s"))
+        subscription = subscribe("group")
+        messages = receive(subscription, 3)
+
+        subscription.commit(messages[0])
+        subscription.dead_letter(messages[2], error="no")
+        subscription.close()
+
+        assert numbers([letter.message for letter in bus.dead_letters(topic)]) == [2]
+        assert numbers(receive(subscribe("group"), 2)) == [1, 2]
 
     def test_replayed_dead_letters_come_again_as_they_were_and_only_once(
         self, bus: EventBus, topic: str, subscribe: Subscribe, append_bytes: AppendBytes
@@ -404,6 +460,7 @@ class BusContract:
         messages = receive(subscription, 4)
         for message in messages:
             subscription.dead_letter(message, error="too early")
+            subscription.commit(message)
         letters = bus.dead_letters(topic)
 
         one = bus.replay_dead_letters(topic, positions=[letters[1].position])
@@ -475,6 +532,7 @@ class BusContract:
 
         (poison,) = receive(subscription, 1)
         subscription.dead_letter(poison, error="undecodable")
+        subscription.commit(poison)
 
         assert poison.event is None
         assert poison.decode_error

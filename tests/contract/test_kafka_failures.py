@@ -28,15 +28,17 @@ from kafka.structs import TopicPartition
 
 from contract.bus_contract import HEADERS, event, events, numbers, receive, receive_nothing
 from contract.deadline import eventually
+from doubles.fake_clock import FakeClock
 from tunesmith.adapters.cloud_events import EncodedEvent
 from tunesmith.adapters.kafka_bus import KafkaBus
 from tunesmith.adapters.kafka_connection import KafkaConnection, servers_of
 from tunesmith.adapters.kafka_dead_letters import _restored, with_origin_and_nulls
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.domain.errors import Conflict, InvalidSettings, NotFound, Unavailable
-from tunesmith.domain.events import DATASET_BUILT
+from tunesmith.domain.events import DATASET_BUILT, Event
 from tunesmith.jobs.consuming import MAX_ATTEMPTS, ConsumerLoop
 from tunesmith.ports.bus import Message
+from tunesmith.ports.clock import Clock
 
 StartKafka = Callable[..., parts.Kafka]
 
@@ -176,17 +178,23 @@ def test_a_partition_that_is_paused_for_long_stays_with_its_member(kafka_broker:
             subscription.retry_later(messages[0], delay_s=5.0)
             again = receive(subscription, 3)
 
-            assert [(m.event, m.attempt) for m in again] == [(m.event, 2) for m in messages]
+            assert again == messages
             subscription.commit(again[2])  # Conflict if it had been away
 
 
-def test_attempts_are_counted_over_a_restart(bus: KafkaBus, topic: str) -> None:
-    bus.publish(topic, events(0, 2, subject="s"))
+def test_failures_at_the_head_of_a_partition_are_counted_over_a_restart(bus: KafkaBus, topic: str) -> None:
+    bus.publish(topic, events(0, 3, subject="s"))
     for attempt in (1, 2, 3):
         with closing(bus.subscribe("group", [topic])) as subscription:
-            first = receive(subscription, 2)[0]
-            assert first.attempt == attempt
-            subscription.retry_later(first, delay_s=0.0)
+            messages = receive(subscription, 3)
+            assert [m.attempt for m in messages] == [attempt, 1, 1]
+            subscription.note_failure(messages[0])
+    with closing(bus.subscribe("group", [topic])) as subscription:
+        messages = receive(subscription, 3)
+        subscription.note_failure(messages[1])
+        subscription.commit(messages[0])
+    with closing(bus.subscribe("group", [topic])) as subscription:
+        assert [m.attempt for m in receive(subscription, 2)] == [2, 1]
 
 
 def test_poison_is_given_up_with_its_origin_and_the_rest_is_handled(bus: KafkaBus, topic: str) -> None:
@@ -234,6 +242,48 @@ def test_an_event_that_always_fails_is_given_up_after_its_attempts(bus: KafkaBus
     assert (letter.attempt, letter.error, letter.offset) == (MAX_ATTEMPTS, "RuntimeError: poison", 0)
 
 
+def test_what_is_parked_is_left_to_the_member_that_its_partition_goes_to(bus: KafkaBus, topic: str) -> None:
+    keys = 16
+    bus.publish(topic, [event(n, subject=f"s-{n % keys}") for n in range(2 * keys)])
+    clock = FakeClock()
+    tried_here: list[int] = []
+    done_there: set[int] = set()
+
+    def fails_here(e: Event) -> None:
+        tried_here.append(e.data["number"])
+        raise Unavailable("away from here")
+
+    def succeeds_there(e: Event) -> None:
+        done_there.add(e.data["number"])
+
+    def member(handler: Callable[[Event], None], clock: Clock) -> ConsumerLoop:
+        return ConsumerLoop(bus=bus, clock=clock, group="group", topics=[topic], handlers={DATASET_BUILT: handler})
+
+    here, there = member(fails_here, clock), member(succeeds_there, SystemClock())
+    with closing(bus.subscribe("group", [topic])) as first:
+        eventually(lambda: here.handle_batch(first, timeout_s=0.2) or len(tried_here) == keys)
+        assert sorted(tried_here) == list(range(keys)), "the second event of each key waits behind its first"
+        with closing(bus.subscribe("group", [topic])) as second:
+            assignment = second._consumer.assignment  # what has gone over comes whole
+
+            def gone_over() -> bool:
+                here.handle_batch(first, timeout_s=0.1)
+                there.handle_batch(second, timeout_s=0.1)
+                return len(assignment()) == 2 and len({n % keys for n in done_there}) * 2 == len(done_there) > 0
+
+            eventually(gone_over)
+            eventually(lambda: not there.handle_batch(second, timeout_s=1.0))
+            del tried_here[:]
+            for _ in range(3):
+                clock.advance(60.0)
+                here.handle_batch(first, timeout_s=0.1)
+
+    assert 0 < len(done_there) < 2 * keys
+    assert tried_here, "what stayed here is tried again"
+    assert not done_there & set(tried_here)
+    assert done_there | {n + behind for n in tried_here for behind in (0, keys)} == set(range(2 * keys))
+
+
 @pytest.mark.parametrize(
     ("headers", "key", "value"),
     [
@@ -261,6 +311,7 @@ def test_what_others_may_write_becomes_a_dead_letter_byte_by_byte(
     with closing(bus.subscribe("group", [topic])) as subscription:
         (message,) = receive(subscription, 1)
         subscription.dead_letter(message, error="undecodable")
+        subscription.commit(message)
 
         assert message.event is None
         assert message.decode_error

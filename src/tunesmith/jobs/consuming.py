@@ -48,7 +48,7 @@ HOPELESS = (InvalidInput, DataLoss, Unsupported, LookupError, TypeError, ValueEr
 REBUILD_AFTER_S = 1.0
 POLL_MESSAGES = 100
 """Most messages of one poll."""
-BATCH_S = 2.0
+BATCH_S = 1.0
 """So long messages are handled before the next poll; the handler that is at work then may end. A member that does not
 poll loses its partitions, so what is left of the batch is asked for again."""
 
