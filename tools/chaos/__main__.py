@@ -17,13 +17,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 import real_parts as parts
-from chaos_points import POINTS, file_of
+from chaos_points import POINTS, TRAINING_POINTS, file_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -50,12 +50,20 @@ MakeFleet = Callable[[Path, int], AbstractContextManager[Fleet]]
 class Episode:
     """Kills until `num_kills` processes have died."""
 
-    def __init__(self, fleet: Fleet, chance: random.Random, num_kills: int, on_kill: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        chance: random.Random,
+        num_kills: int,
+        on_kill: Callable[[], None],
+        *,
+        points: Mapping[str, str],
+    ) -> None:
         self._fleet = fleet
         self._chance = chance
         self._num_kills = num_kills
         self._on_kill = on_kill
-        self._points = list(POINTS)
+        self._points = points
         self.findings = Findings()
 
     def run(self, workload: Workload) -> None:
@@ -105,8 +113,8 @@ class Episode:
         return f"the {kind} ({server.name})"
 
     def _strike_at_point(self) -> str:
-        point = self._chance.choice(self._points)
-        name = file_of(POINTS[point])
+        point = self._chance.choice(list(self._points))
+        name = file_of(self._points[point])
         fired = self._fleet.folder / "fired"
         before = len(list(fired.glob(f"{name}.*")))
         (self._fleet.folder / "armed" / name).touch()
@@ -169,7 +177,8 @@ def _play_mode(mode: str, kills: int, folder: Path, options: argparse.Namespace,
             trains = options.train_every and episode % options.train_every == 0
             chance = random.Random(f"{options.seed}/{mode}/{episode}")
             with make(where, episode) as fleet:
-                played = Episode(fleet, chance, num_kills, lambda: bar.advance(task))
+                points = POINTS | TRAINING_POINTS if trains else POINTS
+                played = Episode(fleet, chance, num_kills, lambda: bar.advance(task), points=points)
                 base = _base_model(folder) if trains else None
                 played.run(Workload(fleet, max_under_way=options.jobs, base_model=base))
             findings = played.findings

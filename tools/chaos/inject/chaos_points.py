@@ -16,6 +16,7 @@ POINTS = {
     "job object, before launch": "after store.create jobs/",
     "state 'launching', before the process starts": "before launcher.launch",
     "process start, before state 'running'": "after launcher.launch",
+    "place in a shared limit, before the look": "after store.replace jobs/",
     "worker in the middle": "after worker.store.put jobs/",
     "worker's artifact, before its manifest": "after worker.store.put records/",
     "worker's manifest, before its outcome": "after worker.store.create collections/",
@@ -26,10 +27,14 @@ POINTS = {
     "the handler's effect, before the commit": "before subscription.commit",
     "the commit, before the next poll": "after subscription.commit",
     "the outbox emptied, before the marker goes": "before store.delete jobs-active/",
-    "model version, before the job's outcome": "after worker.store.create models/",
     "checkpoint or shard half uploaded": "before worker.store.put_file",
 }
 """What the crash table calls it, by where a process is killed."""
+
+TRAINING_POINTS = {
+    "model version, before the job's outcome": "after worker.store.create models/micro_genre/versions/",
+}
+"""The same where a model is trained."""
 
 IS_WORKER = "work" in sys.argv[1:2]
 
@@ -46,7 +51,7 @@ class _Points:
         self._armed = folder / "armed"
         self._fired = folder / "fired"
         self._by_place: dict[tuple[str, str], list[tuple[str, str]]] = {}
-        for where in POINTS.values():
+        for where in (POINTS | TRAINING_POINTS).values():
             when, call, *prefix = where.split(" ")
             of_worker = call.startswith("worker.")
             if of_worker and not IS_WORKER:
