@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -141,6 +142,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="play a printed seed again")
     parser.add_argument("--keep", type=Path, help="folder to leave data and logs in")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is stopped
     if options.mode != "embedded":
         try:
             parts.kafka_jars(), parts.minio_program()
