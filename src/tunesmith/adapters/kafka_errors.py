@@ -79,7 +79,7 @@ def translated(error: errors.KafkaError, connection: KafkaConnection, doing: str
     if isinstance(error, _CORRUPT):
         return DataLoss(f"{where} gave bytes that cannot be read while {doing}: {error}", metadata=metadata)
     return Unavailable(
-        f"{where} did not do it while {doing}: {type(error).__name__}: {error}; ask again",
+        f"{where} did not do it while {doing} ({type(error).__name__}: {error}); is it up, with room on its disk?",
         reason="KAFKA_UNAVAILABLE",
         metadata=metadata,
     )
