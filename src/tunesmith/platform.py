@@ -23,12 +23,14 @@ from tunesmith.ports.bus import EventBus
 from tunesmith.ports.clock import Clock
 from tunesmith.ports.language_model import DescribedLanguageModel
 from tunesmith.ports.launcher import Launcher
+from tunesmith.ports.replicas import Replicas
 from tunesmith.ports.serving import ServingBackend
 from tunesmith.ports.store import Store
 from tunesmith.settings import TRACING_VARIABLES, Settings, read_settings
 from tunesmith.telemetry import is_tracing, use_tracing
 
 if TYPE_CHECKING:
+    from tunesmith.adapters.generator_serving import GeneratorServing
     from tunesmith.adapters.minio_store import MinioStore
 
 log = logging.getLogger(__name__)
@@ -140,8 +142,11 @@ def open_serving(settings: Settings) -> ServingBackend | None:
 
     Connecting happens with each question, so that a server may move in between.
     """
-    if settings.serving == "none":
-        return None
+    return None if settings.serving == "none" else open_generator(settings)
+
+
+def open_generator(settings: Settings) -> GeneratorServing:
+    """The generator that `settings.serving` names, to be asked what it serves."""
     from tunesmith.adapters.generator_serving import GeneratorServing
 
     own = settings.serving == "embedded"
@@ -231,15 +236,30 @@ def _open_launcher(settings: Settings) -> Launcher:
     """The launcher; on Kubernetes it connects with its first launch."""
     if settings.launcher == "subprocess":
         return SubprocessLauncher(settings.data / "launches")
-    if find_spec("kubernetes") is None:
-        raise InvalidSettings(
-            "TUNESMITH_LAUNCHER=kubernetes needs the kubernetes client: install tunesmith[kubernetes]",
-            metadata={"setting": "TUNESMITH_LAUNCHER", "value": "kubernetes"},
-        )
+    _need_kubernetes("TUNESMITH_LAUNCHER")
     from tunesmith.adapters.kubernetes_launcher import KubernetesLauncher
     from tunesmith.adapters.kubernetes_settings import KubernetesSettings
 
     return KubernetesLauncher(read_settings(KubernetesSettings))
+
+
+def open_replicas(settings: Settings) -> Replicas | None:
+    """Who starts servers for model versions; None where nobody does. Connects with its first call."""
+    if settings.serving_replicas == "none":
+        return None
+    _need_kubernetes("TUNESMITH_SERVING_REPLICAS")
+    from tunesmith.adapters.kubernetes_replicas import KubernetesReplicas
+    from tunesmith.adapters.kubernetes_settings import KubernetesSettings
+
+    return KubernetesReplicas(read_settings(KubernetesSettings))
+
+
+def _need_kubernetes(setting: str) -> None:
+    if find_spec("kubernetes") is None:
+        raise InvalidSettings(
+            f"{setting}=kubernetes needs the kubernetes client: install tunesmith[kubernetes]",
+            metadata={"setting": setting, "value": "kubernetes"},
+        )
 
 
 def open_bus(settings: Settings, clock: Clock, *, creates: bool = False) -> EventBus:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tunesmith.domain.errors import InvalidSettings
@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     served on this data folder), `grpc://host:port`, or `none` to have nobody asked."""
     serving_wait_s: float = Field(default=300.0, ge=0, le=86400)
     """Seconds that a promotion waits for that generator before its job fails."""
+    serving_replicas: Literal["none", "kubernetes"] = "none"
+    """Who starts a server for each version, where servers cannot load one while they run: `none`, or `kubernetes` for a
+    Deployment beside the champion's (TUNESMITH_KUBERNETES_REPLICA_*), which goes when it is not needed any more."""
+    serving_start_s: float = Field(default=3600.0, ge=0, le=86400)
+    """Seconds that a promotion waits for such a server to be ready before its job fails."""
     recipes: str = ""
     """Python files with recipes of one's own, joined by `:` (`;` on Windows); read from the environment alone."""
     listen: str = "127.0.0.1:50400"
@@ -105,6 +110,13 @@ class Settings(BaseSettings):
             raise ValueError("must be embedded, none or grpc://host:port")
         return value
 
+    @field_validator("serving_replicas")
+    @classmethod
+    def _has_someone_to_ask(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and info.data.get("serving") == "none":
+            raise ValueError("needs TUNESMITH_SERVING=grpc://host:port, the generator that answers from them")
+        return value
+
     @field_validator("data")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -126,7 +138,10 @@ class Settings(BaseSettings):
             f"TUNESMITH_{name.upper()}": str(value)
             for name, value in self.model_dump().items()
             if name
-            in ("data", "store", "s3_ca", "bus", "launcher", "llm", "serving", "serving_wait_s", "recipes", "log_level")
+            in (
+                *("data", "store", "s3_ca", "bus", "launcher", "llm", "recipes", "log_level"),
+                *("serving", "serving_wait_s", "serving_replicas", "serving_start_s"),
+            )
             and value is not None
         }
         secret = {

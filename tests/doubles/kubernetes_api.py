@@ -1,7 +1,7 @@
 """A small API server of Kubernetes on localhost, with a Job controller and a kubelet that run real processes.
 
 It speaks what the launcher uses: create, get, list (in pages), watch, merge-patch and delete of Jobs, and pods, logs
-and events. It can be told to refuse, to break off, to forget its history (410), and to be away.
+and events; and of Deployments and PodTemplates what replicas use, where tests write the pods' states. It can be told to refuse, to break off, to forget its history (410), and to be away.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from urllib.parse import parse_qsl, urlsplit
 Object = dict[str, Any]
 
 _PATH = re.compile(
-    r"/(?:api/v1|apis/batch/v1)/namespaces/(?P<ns>[^/]+)/(?P<res>jobs|pods|events)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
+    r"/(?:api/v1|apis/batch/v1|apis/apps/v1)/namespaces/(?P<ns>[^/]+)/"
+    r"(?P<res>jobs|pods|events|deployments|podtemplates)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
 )
 
 
@@ -148,6 +149,34 @@ class FakeCluster:
         pod = {"metadata": meta, "spec": {}, "status": status}
         self.write("pods", pod, change="ADDED")
         return pod
+
+    def create_deployment(self, deployment: Object) -> Object:
+        """As it is at first: its pods are not there yet."""
+        deployment = json.loads(json.dumps(deployment))
+        deployment["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": "2026-01-01T00:00:00Z"}
+        deployment["status"] = {}
+        name = str(deployment["metadata"]["name"])
+        self.write("deployments", deployment, change="ADDED")
+        found = self.get("deployments", name)
+        assert found is not None
+        return found
+
+    def set_deployment(self, name: str, status: Object, *, pod: Object | None = None) -> None:
+        """Its status, and that of its one pod."""
+        with self.lock:
+            found = self.get("deployments", name)
+            assert found is not None, name
+            self.write("deployments", {**found, "status": status})
+            labels = found["spec"]["template"]["metadata"]["labels"]
+            meta = {"name": f"{name}-pod", "uid": f"{name}-pod", "labels": labels}
+            if pod is not None:
+                self.write("pods", {"metadata": meta, "spec": {}, "status": pod}, change="ADDED")
+
+    def delete_deployment(self, name: str) -> None:
+        with self.lock:
+            for kind, one in [("deployments", name), ("pods", f"{name}-pod")]:
+                if found := self.get(kind, one):
+                    self.write(kind, found, change="DELETED")
 
     def fail(self, job: str, reason: str, message: str = "") -> None:
         """End a Job as failed."""
@@ -304,19 +333,21 @@ class _Handler(BaseHTTPRequestHandler):
         elif match["name"]:
             self._one(match["res"], match["name"], body)
         elif self.command == "POST":
-            self._create(body)
+            self._create(match["res"], body)
         elif query.get("watch"):
             self._watch(match["res"], query)
         else:
             self._list(match["res"], query)
 
-    def _create(self, job: Object) -> None:
-        name = job["metadata"]["name"]
+    def _create(self, kind: str, item: Object) -> None:
+        name = item["metadata"]["name"]
         with self.cluster.lock:
-            if self.cluster.get("jobs", name):
-                self._status(409, f'jobs.batch "{name}" already exists', "AlreadyExists")
+            if self.cluster.get(kind, name):
+                self._status(409, f'{kind} "{name}" already exists', "AlreadyExists")
+            elif kind == "deployments":
+                self._answer(201, self.cluster.create_deployment(item))
             else:
-                self._answer(201, self.cluster.create(job))
+                self._answer(201, self.cluster.create(item))
 
     def _one(self, kind: str, name: str, body: Object) -> None:
         found = self.cluster.get(kind, name)
@@ -332,7 +363,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif body["preconditions"]["uid"] != found["metadata"]["uid"]:
             self._status(409, "Precondition failed: UID", "Conflict")
         else:
-            self.cluster.delete_job(name)
+            if kind == "deployments":
+                self.cluster.delete_deployment(name)
+            else:
+                self.cluster.delete_job(name)
             self._answer(200, {"kind": "Status", "status": "Success"})
 
     def _log(self, name: str, query: dict[str, str]) -> None:

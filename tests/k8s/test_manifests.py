@@ -16,7 +16,9 @@ import yaml
 from fixtures_real_parts import left_out
 from k8s.schemas import VERSIONS, check
 from tunesmith.adapters.kubernetes_job import render_job
+from tunesmith.adapters.kubernetes_replica import render_replica
 from tunesmith.adapters.kubernetes_settings import KubernetesSettings
+from tunesmith.domain.models import ModelVersion
 from tunesmith.settings import Settings, read_settings
 
 K8S = Path(__file__).parents[2] / "k8s"
@@ -75,8 +77,25 @@ def of_kind(overlay: str, kind: str) -> dict[str, Object]:
     return {item["metadata"]["name"]: item for item in objects(overlay) if item["kind"] == kind}
 
 
+def replicas(overlay: str) -> list[Object]:
+    """The Deployments that the trainer would make of the overlay's templates, for a version on either kind of base."""
+    made = []
+    for template in of_kind(overlay, "PodTemplate").values():
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in of_kind(overlay, "ConfigMap")["tunesmith"]["data"].items():
+                patch.setenv(name, value)
+            settings = read_settings(KubernetesSettings)
+        for base, fingerprint in (("builtin:micro", "f" * 64), ("org/base-1b", "hub:org/base-1b")):
+            version = ModelVersion(
+                f"mv-{fingerprint[:3]}", "micro_genre", "run", "ds", base, fingerprint, "k/", "h", "rep", True, ""
+            )
+            made.append(render_replica(version, template, settings))
+            made[-1]["metadata"]["namespace"] = "tunesmith"
+    return made
+
+
 def pods(overlay: str) -> Iterator[tuple[str, Object]]:
-    for item in objects(overlay):
+    for item in [*objects(overlay), *replicas(overlay)]:
         if item["kind"] in ("Deployment", "StatefulSet", "Job"):
             yield item["metadata"]["name"], item["spec"]["template"]["spec"]
 
@@ -113,7 +132,7 @@ def test_there_are_overlays():
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_all_objects_fit_the_schemas(overlay, version):
-    for item in [*objects(overlay), job_of(overlay, "tune"), job_of(overlay, "collect")]:
+    for item in [*objects(overlay), job_of(overlay, "tune"), job_of(overlay, "collect"), *replicas(overlay)]:
         check(item, version)
 
 
@@ -121,8 +140,8 @@ def test_all_objects_fit_the_schemas(overlay, version):
 def test_kube_linter_has_nothing_to_say(overlay, tmp_path):
     job = job_of(overlay, "tune")
     job["metadata"]["namespace"] = "tunesmith"
-
-    lint(f"{rendered(overlay)}---\n{yaml.safe_dump(job)}", tmp_path / "all.yaml")
+    ours = yaml.safe_dump_all([job, *replicas(overlay)])
+    lint(f"{rendered(overlay)}---\n{ours}", tmp_path / "all.yaml")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -131,8 +150,8 @@ def test_every_pod_keeps_the_restricted_rules_and_has_its_own_account(overlay):
     namespace = of_kind(overlay, "Namespace")["tunesmith"]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for name, pod in pods(overlay):
-        assert pod["serviceAccountName"] == name
-        assert name in accounts
+        assert pod["serviceAccountName"] == ("tgi" if name.startswith("tgi-") else name)
+        assert pod["serviceAccountName"] in accounts
         assert pod["securityContext"]["runAsNonRoot"] is True
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -146,8 +165,9 @@ def test_every_pod_keeps_the_restricted_rules_and_has_its_own_account(overlay):
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_only_those_who_launch_jobs_have_rights_and_only_those(overlay):
-    [binding] = of_kind(overlay, "RoleBinding").values()
-    [role] = of_kind(overlay, "Role").values()
+    bindings, roles = of_kind(overlay, "RoleBinding"), of_kind(overlay, "Role")
+    assert bindings.keys() == roles.keys() <= {"tunesmith-launcher", "tunesmith-replicas"}
+    binding, role = bindings["tunesmith-launcher"], roles["tunesmith-launcher"]
 
     assert {subject["name"] for subject in binding["subjects"]} == {"scraper", "captioner", "trainer"}
     assert [(rule["resources"], sorted(rule["verbs"])) for rule in role["rules"]] == [
@@ -160,6 +180,26 @@ def test_only_those_who_launch_jobs_have_rights_and_only_those(overlay):
     assert not of_kind(overlay, "ClusterRoleBinding")
     tokens = {name for name, pod in pods(overlay) if pod["automountServiceAccountToken"]}
     assert tokens == {"scraper", "captioner", "trainer"}
+
+
+def test_only_the_trainer_may_make_deployments_and_from_one_template():
+    [subject] = of_kind("gpu", "RoleBinding")["tunesmith-replicas"]["subjects"]
+    assert subject["name"] == "trainer"
+    assert of_kind("gpu", "Role")["tunesmith-replicas"]["rules"] == [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["create", "get", "list", "delete"]},
+        {"apiGroups": [""], "resources": ["podtemplates"], "resourceNames": ["tgi"], "verbs": ["get"]},
+    ]
+    assert "tunesmith-replicas" not in of_kind("local", "Role")
+
+
+def test_the_service_of_the_servers_sees_every_replica_and_a_selector_sees_one():
+    service = of_kind("gpu", "Service")["tgi"]["spec"]
+    labels = [replica["spec"]["template"]["metadata"]["labels"] for replica in replicas("gpu")]
+    assert service["clusterIP"] == "None"
+    assert all(service["selector"].items() <= of_one.items() for of_one in labels)
+    for replica in replicas("gpu"):
+        selected = [of_one for of_one in labels if replica["spec"]["selector"]["matchLabels"].items() <= of_one.items()]
+        assert len(selected) == 1
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -222,12 +262,27 @@ def test_only_model_jobs_of_the_gpu_overlay_get_a_gpu():
 
     assert [gpus("gpu", kind) for kind in ("tune", "judge", "sweep", "collect", "curate")] == ["1"] * 3 + [None] * 2
     assert gpus("local", "tune") is None
-    assert (
-        of_kind("gpu", "Deployment")["tgi"]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"][
-            "nvidia.com/gpu"
-        ]
-        == "1"
-    )
+    served = [replica["spec"]["template"]["spec"]["containers"][0] for replica in replicas("gpu")]
+    assert [container["resources"]["limits"]["nvidia.com/gpu"] for container in served] == ["1", "1"]
+    assert replicas("local") == []
+
+
+def test_servers_can_also_be_started_by_the_operator_alone(tmp_path):
+    """components/tgi without components/tgi-replicas."""
+    parents = [K8S / "base", K8S / "components" / "tgi"]
+    base, component = (os.path.relpath(path, tmp_path.resolve()) for path in parents)
+    settings = {"name": "tunesmith", "literals": ["TUNESMITH_SERVING=grpc://generator:50404"]}
+    settings |= {"options": {"disableNameSuffixHash": True}}
+    given = {"resources": [base], "components": [component], "configMapGenerator": [settings]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(given))
+    done = subprocess.run([*parts.render_command(), str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(done.stdout)}
+    pod = found["Deployment", "tgi"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "TUNESMITH_SERVING_REPLICAS" not in found["ConfigMap", "tunesmith"]["data"]
+    for item in found.values():
+        check(item, VERSIONS[-1])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -103,5 +103,6 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
                 )
                 for recipe, served in champions.items()
                 if served is not None
-            ]
+            ],
+            num_running=self._serving.models.loaded(),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from tunesmith.domain.parity import PARITY
 from tunesmith.jobs.reconciler import JobKind
 from tunesmith.jobs.ticking import Ticker
 from tunesmith.jobs.worker import Outcome, Work, WorkContext
-from tunesmith.platform import Platform, open_language_model, open_serving
+from tunesmith.platform import Platform, open_generator, open_language_model, open_replicas, open_serving
+from tunesmith.recipes import all_recipes
 from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
 from tunesmith.rpc.service import Service
@@ -54,6 +55,7 @@ from tunesmith_trainer.policy_servicer import PolicyServicer
 from tunesmith_trainer.publishing import PublishRequest, publish
 from tunesmith_trainer.publishing_servicer import PublishingServicer, publication_result
 from tunesmith_trainer.registry import get_version
+from tunesmith_trainer.replicas import LOOK_INTERVAL_S, Asker, ReplicaKeeper, Wishes
 from tunesmith_trainer.retraining import Policies
 from tunesmith_trainer.servicer import ModelServicer, TrainerServicer
 from tunesmith_trainer.settings import TrainerSettings
@@ -131,8 +133,19 @@ def build(platform: Platform, board: JobBoard) -> Service:
             "publish": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
         },
         consumers=consumers(platform, board, policies, policy_loop.wake),
-        background=(policy_loop,),
+        background=(policy_loop, *_keeping(platform)),
     )
+
+
+def _keeping(platform: Platform) -> Sequence[Ticker]:
+    """The loop that keeps servers for versions, where they are started by us."""
+    replicas = open_replicas(platform.settings)
+    if replicas is None:
+        return ()
+    keeper = ReplicaKeeper(
+        platform.store, platform.clock, replicas, open_generator(platform.settings), recipes=all_recipes
+    )
+    return (Ticker("replicas", keeper.look, interval_s=LOOK_INTERVAL_S),)
 
 
 def works(platform: Platform) -> Mapping[str, Work]:
@@ -199,6 +212,11 @@ def _tune(platform: Platform, context: WorkContext) -> Outcome:
 
 def _judge(platform: Platform, context: WorkContext) -> Outcome:
     request = JudgeRequest.from_json(context.job.request)
+    settings = platform.settings
+
+    def waiting(why: str) -> None:
+        context.report(Progress("promote", message=f"waiting for the generator: {why}"))
+
     judged = judge_run(
         request,
         store=platform.store,
@@ -209,10 +227,13 @@ def _judge(platform: Platform, context: WorkContext) -> Outcome:
         parity=ParityGate(
             store=platform.store,
             clock=platform.clock,
-            backend=open_serving(platform.settings),
-            patience_s=platform.settings.serving_wait_s,
+            backend=open_serving(settings),
+            patience_s=settings.serving_wait_s,
             should_stop=context.should_stop,
-            waiting=lambda why: context.report(Progress("promote", message=f"waiting for the generator: {why}")),
+            waiting=waiting,
+            servers=None
+            if settings.serving_replicas == "none"
+            else Asker(Wishes(platform.store), platform.clock, settings.serving_start_s, context.should_stop, waiting),
         ),
         report=context.report,
         should_stop=context.should_stop,

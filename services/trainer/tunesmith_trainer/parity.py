@@ -24,6 +24,7 @@ from tunesmith.domain.parity import NotAsJudged, ParityCheck, Probes, ServedAnsw
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.serving import ServingBackend
 from tunesmith.ports.store import Store
+from tunesmith_trainer.replicas import Asker
 
 log = logging.getLogger(__name__)
 
@@ -69,16 +70,20 @@ class ParityGate:
     should_stop: Callable[[], bool] = lambda: False
     waiting: Callable[[str], None] = lambda _: None
     """Told why it waits."""
+    servers: Asker | None = None
+    """Has servers started that have the version; None where the backend loads it, or is started with it by others."""
 
     def require(self, version: ModelVersion, report: Report) -> ParityCheck:
         """The check of a version that may become champion.
 
-        Raises NotAsJudged when what is served answers otherwise, FailedPrecondition for a report without probes,
-        Unavailable when nobody answered within `patience_s`, Interrupted.
+        Raises NotAsJudged when what is served answers otherwise, FailedPrecondition for a report without probes, or
+        when no server can be started; Unavailable when nobody answered within `patience_s`, Interrupted.
         """
         check = self._check(version, report.probes)
         self.store.put(keys.parity(version.recipe, version.id), canonical_json(check.to_json()))
         if check.checked and not check.agrees:
+            if self.servers is not None:
+                self.servers.refused(version)
             raise NotAsJudged(check)
         return check
 
@@ -95,6 +100,8 @@ class ParityGate:
             )
         if not probes.probes:
             return not_checked(version.id, why="the judge had no prompt that a server would read", at=now)
+        if self.servers is not None:
+            self.servers.until_ready(version)
         try:
             served = self._answers(self.backend, version, probes)
         except DataLoss as error:
@@ -113,6 +120,8 @@ class ParityGate:
                 left_s = deadline_s - self.clock.monotonic_s()
                 if left_s <= 0:
                     raise _gave_up(version, self.patience_s, error) from error
+                if self.servers is not None:
+                    self.servers.still_waits(version)
                 log.warning("the generator cannot be asked about %s yet: %s", version.id, error.message)
                 self.waiting(error.message)
                 self.clock.sleep(min(pause_s, left_s))

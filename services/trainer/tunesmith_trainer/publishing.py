@@ -12,20 +12,19 @@ from typing import Any
 
 from tunesmith.catalogue import read_object
 from tunesmith.domain import keys
-from tunesmith.domain.errors import AlreadyExists, DataLoss, FailedPrecondition, Interrupted, NotFound
+from tunesmith.domain.errors import AlreadyExists, FailedPrecondition, Interrupted, NotFound
 from tunesmith.domain.ids import canonical_json, check_name, content_id
 from tunesmith.domain.jobs import Progress, ProgressReporter
 from tunesmith.domain.models import ModelVersion
 from tunesmith.domain.publications import Form, Publication, PublishedFile
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
+from tunesmith.servable import ADAPTER_FILES, fetch_adapter
 from tunesmith_trainer import registry
 from tunesmith_trainer.bases import HUB_PREFIX, base_fingerprint, fetch_base
 
 PUBLICATION_VERSION = 1
 """Part of every publication's identity; raised when the same weights would give other files."""
-
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 UNPUBLISHED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 """Files that can run code when they are loaded."""
@@ -79,7 +78,9 @@ def publish(
     folder.mkdir(parents=True)
     try:
         report(Progress("load", message="fetching the adapter"))
-        adapter = _fetched_adapter(store, version, scratch / "adapter")
+        adapter = scratch / "adapter"
+        adapter.mkdir()
+        fetch_adapter(store, version, adapter)
         # Importing PyTorch takes seconds; a publication that exists should not wait for it.
         from tunesmith_trainer.torch_backend.base_models import resolve_base
         from tunesmith_trainer.torch_backend.merging import save_merged, save_tokenizer
@@ -143,21 +144,6 @@ def _check_base(version: ModelVersion) -> None:
         reason="BASE_CHANGED",
         metadata={"base_model": version.base_model, "now": now, "then": version.base_fingerprint},
     )
-
-
-def _fetched_adapter(store: Store, version: ModelVersion, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ADAPTER_FILES:
-        store.get_file(version.adapter_key + name, folder / name)
-    actual = sha256_of(folder / "adapter_model.safetensors")
-    if actual != version.adapter_hash:
-        raise DataLoss(
-            f"the adapter of version {version.id} is corrupt: {version.adapter_key}adapter_model.safetensors has "
-            f"SHA-256 {actual}, expected {version.adapter_hash}; tune it again",
-            reason="ADAPTER_HASH_MISMATCH",
-            metadata={"version": version.id, "actual": actual, "expected": version.adapter_hash},
-        )
-    return folder
 
 
 def _write_config(path: Path, *, base_model: str) -> None:

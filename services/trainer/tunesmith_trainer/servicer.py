@@ -33,6 +33,7 @@ from tunesmith_trainer.messages import (
     run_message,
     version_message,
 )
+from tunesmith_trainer.replicas import Asker, Wishes
 
 PAGE_CHUNK_BYTES = 256 * 1024
 
@@ -242,12 +243,14 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         return with_check(page, check)
 
     def _parity(self) -> parity.ParityGate:
-        settings = self._platform.settings
+        settings, clock = self._platform.settings, self._platform.clock
+        started_by_us = settings.serving_replicas != "none"
         return parity.ParityGate(
             store=self._store,
-            clock=self._platform.clock,
+            clock=clock,
             backend=open_serving(settings),
             patience_s=min(settings.serving_wait_s, PROMOTE_PATIENCE_S),
+            servers=Asker(Wishes(self._store), clock, PROMOTE_PATIENCE_S) if started_by_us else None,
         )
 
     def _announce(self, champion: Champion) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -10,13 +11,19 @@ import grpc
 from tunesmith.adapters.generator_language_model import ERRORS
 from tunesmith.domain.errors import DataLoss, Unavailable, Unsupported
 from tunesmith.domain.parity import Probes, ServedAnswers, ServedToken
-from tunesmith_proto.generator.v1 import parity_pb2, parity_pb2_grpc
+from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc, parity_pb2, parity_pb2_grpc
+
+LOOK_TIMEOUT_S = 5.0
+"""To be told what one process serves, which it knows."""
 
 _ERRORS = {**ERRORS, grpc.StatusCode.DATA_LOSS: DataLoss, grpc.StatusCode.UNIMPLEMENTED: Unsupported}
 
 
 class GeneratorServing:
-    """Implements `ServingBackend`. Each question opens a channel of its own, to where the generator is then."""
+    """Implements `ServingBackend` and `ServingUsers`.
+
+    Each question opens a channel of its own, to where the generator is then.
+    """
 
     def __init__(
         self, address: Callable[[], str], *, auth_token: str = "", root_certificates: bytes | None = None
@@ -54,12 +61,47 @@ class GeneratorServing:
             number_format=reply.number_format,
         )
 
-    def _channel(self, address: str) -> grpc.Channel:
-        options = [("grpc.enable_http_proxy", 0)] if address.startswith(("127.", "localhost:", "[::1]:")) else []
+    def is_used(self, recipe: str, version: str) -> bool:
+        """See the port: every address that the generator's name stands for is asked."""
+        address = self._address()
+        return any(self._serves(one, recipe, version, name=address) for one in _each(address))
+
+    def _serves(self, address: str, recipe: str, version: str, *, name: str) -> bool:
+        with self._channel(address, name=name) as channel:
+            stub: Any = generator_pb2_grpc.GeneratorServiceStub(channel)  # type: ignore[no-untyped-call]
+            try:
+                reply = stub.ListServed(
+                    generator_pb2.ListServedRequest(), timeout=LOOK_TIMEOUT_S, metadata=self._metadata
+                )
+            except grpc.RpcError as error:
+                _failed(address, error)
+        champion = any(m.recipe == recipe and m.model_version == version for m in reply.models)
+        return champion or reply.num_running.get(version, 0) > 0
+
+    def _channel(self, address: str, *, name: str = "") -> grpc.Channel:
+        """To `address`, whose certificate is for the host of `name` where that is another."""
+        options: list[tuple[str, Any]] = (
+            [("grpc.enable_http_proxy", 0)] if address.startswith(("127.", "localhost:", "[::1]:")) else []
+        )
+        if name and name != address:
+            options = [("grpc.enable_http_proxy", 0), ("grpc.ssl_target_name_override", name.rpartition(":")[0])]
         if self._root_certificates is None:
             return grpc.insecure_channel(address, options=options)
         credentials = grpc.ssl_channel_credentials(self._root_certificates)
         return grpc.secure_channel(address, credentials, options=options)
+
+
+def _each(address: str) -> Sequence[str]:
+    """The addresses that `host:port` stands for; Unavailable when it stands for none."""
+    host, _, port = address.rpartition(":")
+    if host == "localhost":
+        return [address]  # stands for two, of which a server may listen on one
+    try:
+        rows = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Unavailable(f"the generator's name {host} cannot be resolved ({error})") from error
+    found = dict.fromkeys(str(row[4][0]) for row in rows)
+    return [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in sorted(found)]
 
 
 def _failed(address: str, error: grpc.RpcError) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The calls of the API server that the launcher needs, as plain JSON, on the official client."""
+"""The calls of the API server that launcher and replicas need, as plain JSON, on the official client."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class KubernetesApi:
 
     @property
     def namespace(self) -> str:
-        """Where the Jobs are."""
+        """Where everything is."""
         self._connected()
         return self._namespace
 
@@ -81,6 +81,23 @@ class KubernetesApi:
         body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         self._json("DELETE", self._jobs(name), body=body)
 
+    def create_deployment(self, deployment: Object) -> Object:
+        """AlreadyExists, PermissionRefused, ResourceExhausted, InvalidInput, FailedPrecondition."""
+        return self._json("POST", self._collection("deployments"), body=deployment)
+
+    def get_deployment(self, name: str) -> Object:
+        """NotFound."""
+        return self._json("GET", f"{self._collection('deployments')}/{name}")
+
+    def delete_deployment(self, name: str, *, uid: str) -> None:
+        """Delete the Deployment and, in the background, its pods; NotFound, Conflict when it is another by now."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        self._json("DELETE", f"{self._collection('deployments')}/{name}", body=body)
+
+    def get_pod_template(self, name: str) -> Object:
+        """NotFound."""
+        return self._json("GET", self._core("podtemplates", name))
+
     def get_pod(self, name: str) -> Object:
         """NotFound."""
         return self._json("GET", self._core("pods", name))
@@ -100,7 +117,10 @@ class KubernetesApi:
         return list(self._json("GET", self._core("events"), query=query).get("items", []))
 
     def list(self, resource: str, selector: str) -> tuple[list[Object], str]:
-        """All `jobs` or `pods` that `selector` selects, and the version to watch from; raises Gone, to begin again."""
+        """All `jobs`, `pods` or `deployments` that `selector` selects, and the version to watch from.
+
+        Raises Gone, to begin again.
+        """
         items: list[Object] = []
         query = {"labelSelector": selector, "limit": str(PAGE_SIZE)}
         while True:
@@ -152,7 +172,8 @@ class KubernetesApi:
         return f"{path}/{name}" if name else path
 
     def _collection(self, resource: str) -> str:
-        return f"/apis/batch/v1/namespaces/{self.namespace}/jobs" if resource == "jobs" else self._core(resource)
+        group = {"jobs": "batch", "deployments": "apps"}.get(resource)
+        return f"/apis/{group}/v1/namespaces/{self.namespace}/{resource}" if group else self._core(resource)
 
     def _json(
         self,
@@ -251,7 +272,7 @@ class KubernetesApi:
                 namespace = chosen["context"].get("namespace", "default")
         except (ConfigException, OSError, KeyError, TypeError) as error:
             raise InvalidSettings(
-                f"TUNESMITH_LAUNCHER=kubernetes finds no cluster ({error}): run in a pod with a service account, or "
+                f"the setting `kubernetes` finds no cluster ({error}): run in a pod with a service account, or "
                 "set TUNESMITH_KUBERNETES_KUBECONFIG and TUNESMITH_KUBERNETES_CONTEXT"
             ) from error
         # A request that is repeated unasked could report the success of its first try as a failure.
@@ -322,7 +343,7 @@ def _forbidden(message: str) -> TunesmithError:
     if "being terminated" in message:
         return FailedPrecondition(f"the namespace is being deleted ({message})", reason="NAMESPACE_GOING")
     return PermissionRefused(
-        f"the API server forbids it ({message}): give the service's account the rights of k8s/base (Role "
-        "tunesmith-launcher)",
+        f"the API server forbids it ({message}): give the service's account the rights of k8s (Role "
+        "tunesmith-launcher for Jobs, tunesmith-replicas for Deployments)",
         reason="FORBIDDEN",
     )

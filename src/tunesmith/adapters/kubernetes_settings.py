@@ -97,6 +97,12 @@ class KubernetesSettings(BaseSettings):
     """How long a pod may fail to start (image, secret, admission) before the job fails with the reason."""
     schedule_timeout_s: float = Field(default=1800, gt=0)
     """How long a pod may wait for a node or for quota, which others may free, before the job fails with the reason."""
+    replica_template: str = "tgi"
+    """PodTemplate that a replica is made from (k8s/components/tgi-replicas)."""
+    replica_pods: int = Field(default=1, ge=1, le=256)
+    """Pods that serve one model version."""
+    replica_timeout_s: int = Field(default=1800, ge=10)
+    """How long a replica may take until it is ready, its model's way to the node included."""
     keep_s: int = Field(default=86_400, ge=0)
     """Seconds that the Job of a failed or cancelled job is kept, for looking into it."""
 

@@ -1,4 +1,4 @@
-"""What a Job and its pods mean: still at it, waiting for something, or ended, and how. Pure."""
+"""What Jobs, Deployments and their pods mean: at it, waiting for something, or ended, and how. Pure."""
 
 from __future__ import annotations
 
@@ -28,16 +28,40 @@ class Waiting:
     """Whether waiting is no use at all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fixes:
+    """What to do about it, where that hangs on what the pod is for."""
+
+    image: str
+    config: str
+    gpu: str
+    node: str
+    security: str
+    account: str
+
+
+JOB_FIXES = Fixes(
+    image="correct TUNESMITH_KUBERNETES_IMAGE, or name a Secret with the registry's credentials in "
+    "TUNESMITH_KUBERNETES_IMAGE_PULL_SECRET",
+    config="create what TUNESMITH_KUBERNETES_ENV_FROM names, in the same namespace",
+    gpu="add a node with a GPU and its device plugin, check node_selector and tolerations, or set "
+    "TUNESMITH_KUBERNETES_MODEL__GPU=0",
+    node="add nodes, or ask for less cpu and memory (TUNESMITH_KUBERNETES_MODEL__CPU, …__MEMORY, …__NODE_SELECTOR)",
+    security="let TUNESMITH_KUBERNETES_* ask for no more than the namespace's pod-security level allows",
+    account="create the service account that TUNESMITH_KUBERNETES_SERVICE_ACCOUNT names",
+)
+
+
 def is_finished(job: Object) -> bool:
     """Whether nothing runs for the Job any more; Kubernetes says so only when all its pods have ended."""
-    return _condition(job, "Complete") is not None or _condition(job, "Failed") is not None
+    return condition(job, "Complete") is not None or condition(job, "Failed") is not None
 
 
 def ended(job: Object, pods: Sequence[Object]) -> LaunchStatus:
     """How a finished Job ended, without its log."""
-    if _condition(job, "Complete") is not None:
+    if condition(job, "Complete") is not None:
         return LaunchStatus("exited", 0)
-    failed = _condition(job, "Failed") or {}
+    failed = condition(job, "Failed") or {}
     stopped = STOPPED_ANNOTATION in job["metadata"].get("annotations", {})
     told = str(failed.get("message", ""))
     if failed.get("reason") == "DeadlineExceeded" and not stopped:
@@ -87,8 +111,10 @@ def last_words(pods: Sequence[Object]) -> str:
     return next((str(s["message"]) for s in _terminated(pods) if s.get("exitCode") and s.get("message")), "")
 
 
-def why_waiting(job: Object, pods: Sequence[Object], told: Sequence[Object]) -> Waiting | None:
-    """Why a Job that is not finished has no running pod; None when it has, or nothing is known to be wrong.
+def why_waiting(
+    job: Object, pods: Sequence[Object], told: Sequence[Object], fixes: Fixes = JOB_FIXES
+) -> Waiting | None:
+    """Why a Job or Deployment has no running pod; None when it has, or nothing is known to be wrong.
 
     `told` are events about the Job or its newest pod.
     """
@@ -96,28 +122,36 @@ def why_waiting(job: Object, pods: Sequence[Object], told: Sequence[Object]) -> 
         return Waiting("QUEUED", "the Job is suspended until its queue admits it", may_free_up=True)
     live = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     if not live:
-        return next((_not_created(text) for text in _messages(told, "FailedCreate")), None)
+        return next((not_created(text, fixes) for text in _messages(told, "FailedCreate")), None)
     for pod in live:
-        for status in pod.get("status", {}).get("containerStatuses", []):
+        for status in container_statuses(pod):
             waiting = status.get("state", {}).get("waiting")
-            if waiting and (found := _container_waits(str(waiting.get("reason", "")), str(waiting.get("message", "")))):
+            if waiting is None:
+                continue
+            found = _container_waits(str(waiting.get("reason", "")), str(waiting.get("message", "")), fixes)
+            if found is not None:
                 return found
-        scheduled = _condition(pod, "PodScheduled", status="False")
+        scheduled = condition(pod, "PodScheduled", status="False")
         if scheduled is not None and scheduled.get("reason") in ("Unschedulable", "SchedulingGated"):
-            return _unschedulable(str(scheduled.get("message", "")))
+            return _unschedulable(str(scheduled.get("message", "")), fixes)
         if pod.get("status", {}).get("phase") == "Pending":
             for text in _messages(told, "FailedMount"):
                 return Waiting("VOLUME_NOT_MOUNTED", f"a volume cannot be mounted ({text})", may_free_up=False)
     return None
 
 
-def _container_waits(reason: str, message: str) -> Waiting | None:
+def container_statuses(pod: Object) -> list[Object]:
+    """Of all its containers, those that prepare it first."""
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def _container_waits(reason: str, message: str, fixes: Fixes) -> Waiting | None:
     message = message[:500]
     if reason in _IMAGE_REASONS:
         return Waiting(
             "IMAGE_NOT_PULLED",
-            f"the image cannot be pulled ({reason}: {message}): correct TUNESMITH_KUBERNETES_IMAGE, or name a Secret "
-            "with the registry's credentials in TUNESMITH_KUBERNETES_IMAGE_PULL_SECRET",
+            f"the image cannot be pulled ({reason}: {message}): {fixes.image}",
             may_free_up=False,
             never=reason == "InvalidImageName",
         )
@@ -125,8 +159,7 @@ def _container_waits(reason: str, message: str) -> Waiting | None:
         what = "SECRET_MISSING" if "secret" in message.lower() else "CONFIG_MISSING"
         return Waiting(
             what,
-            f"the pod's environment cannot be made ({message}): create what TUNESMITH_KUBERNETES_ENV_FROM names, in "
-            "the same namespace",
+            f"the pod's environment cannot be made ({message}): {fixes.config}",
             may_free_up=False,
         )
     if reason in _START_REASONS:
@@ -134,25 +167,24 @@ def _container_waits(reason: str, message: str) -> Waiting | None:
     return None
 
 
-def _unschedulable(message: str) -> Waiting:
+def _unschedulable(message: str, fixes: Fixes) -> Waiting:
     message = message[:500]
     gpu = re.search(r"Insufficient (\S*gpu\S*?)[.,;]?(\s|$)", message)
     if gpu:
         return Waiting(
             "NO_GPU",
-            f"no node has a free {gpu[1]} ({message}): add a node with a GPU and its device plugin, check "
-            "node_selector and tolerations, or set TUNESMITH_KUBERNETES_MODEL__GPU=0",
+            f"no node has a free {gpu[1]} ({message}): {fixes.gpu}",
             may_free_up=True,
         )
     return Waiting(
         "UNSCHEDULABLE",
-        f"no node takes the pod ({message}): add nodes, or ask for less cpu and memory "
-        "(TUNESMITH_KUBERNETES_MODEL__CPU, …__MEMORY, …__NODE_SELECTOR)",
+        f"no node takes the pod ({message}): {fixes.node}",
         may_free_up=True,
     )
 
 
-def _not_created(message: str) -> Waiting:
+def not_created(message: str, fixes: Fixes = JOB_FIXES) -> Waiting:
+    """Why the API server took no pod."""
     if "exceeded quota" in message:
         return Waiting(
             "QUOTA_EXHAUSTED",
@@ -160,9 +192,9 @@ def _not_created(message: str) -> Waiting:
             may_free_up=True,
         )
     if "PodSecurity" in message:
-        fix = "let TUNESMITH_KUBERNETES_* ask for no more than the namespace's pod-security level allows"
+        fix = fixes.security
     elif "serviceaccount" in message.lower() or "service account" in message.lower():
-        fix = "create the service account that TUNESMITH_KUBERNETES_SERVICE_ACCOUNT names"
+        fix = fixes.account
     else:
         fix = "an admission rule of the cluster refuses it"
     return Waiting("POD_REFUSED", f"the cluster does not create the pod ({message}): {fix}", may_free_up=False)
@@ -175,16 +207,17 @@ def _messages(told: Sequence[Object], reason: str) -> Iterator[str]:
     yield from (str(event.get("message", ""))[:500] for event in events)
 
 
-def _condition(item: Object, kind: str, *, status: str = "True") -> Object | None:
-    for condition in item.get("status", {}).get("conditions", []):
-        if condition.get("type") == kind and condition.get("status") == status:
-            found: Object = condition
+def condition(item: Object, kind: str, *, status: str = "True") -> Object | None:
+    """The item's condition of a kind, where it has that status."""
+    for one in item.get("status", {}).get("conditions", []):
+        if one.get("type") == kind and one.get("status") == status:
+            found: Object = one
             return found
     return None
 
 
 def _was_disrupted(pod: Object) -> bool:
-    return _condition(pod, "DisruptionTarget") is not None
+    return condition(pod, "DisruptionTarget") is not None
 
 
 def _terminated(pods: Sequence[Object]) -> Iterator[Object]:

@@ -65,6 +65,8 @@ class TgiLanguageModel:
         self._info: TgiInfo | None = None
         self._adapters: dict[str, str | None] = {}
         """What is asked for by a name: an `adapter_id`, or None for the server's own model."""
+        self._lacking: set[str] = set()
+        """Adapters that it was not started with, so that it will not have them as long as it runs."""
 
     async def describe(self) -> str:
         """The model's id, with its revision where the server knows it."""
@@ -84,9 +86,10 @@ class TgiLanguageModel:
     def forget(self) -> None:
         """Take the server for one that was started anew."""
         self._adapters.clear()
+        self._lacking.clear()
 
     async def load(self, adapter: Adapter) -> None:
-        """Make sure that the server answers with `adapter`, by three to six short greedy requests.
+        """Make sure that the server answers with `adapter`, by three to six short greedy requests, once in its life.
 
         BaseModelUnavailable when it serves another base; NotFound when it was not started with the adapter.
         """
@@ -105,7 +108,8 @@ class TgiLanguageModel:
                 reason="BACKEND_VERSION",
                 metadata={"version": info.version[:40]},
             )
-        if not await self._answers_with(adapter.name):
+        if adapter.name in self._lacking or not await self._answers_with(adapter.name):
+            self._lacking.add(adapter.name)
             raise NotFound(
                 f"{self._endpoint.base_url} answers for adapter {adapter.name} just as its base does: it was not "
                 "started with it, and it loads adapters at its start only; start a replica with "

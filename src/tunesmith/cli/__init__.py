@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "Ask several models the same, side by side."),
     "export": ("export", "Write the champion of RECIPE, or another model, into FOLDER for other programs."),
     "push": ("push", "Push the champion of RECIPE, or another model, to a repository of the Hugging Face Hub."),
+    "fetch": ("fetch", "Fetch from the store into FOLDER what a server of VERSION is started with."),
     "report": ("report", "Show the report of VERSION (the champion by default)."),
     "catalogue": ("catalogue", "Set or show the names that exist for RECIPE, for the judge."),
     "lineage": ("lineage", "Trace where SUBJECT came from and what came of it."),

@@ -135,6 +135,11 @@ def parity(recipe: str, version: str) -> str:
     return f"models/{recipe}/parity/{version}.json"
 
 
+def replica_wish(recipe: str, version: str) -> str:
+    """That a version is to be served before it is champion, and how far that has come."""
+    return f"models/{recipe}/replicas/{version}.json"
+
+
 def champion(recipe: str) -> str:
     """The champion alias of a recipe."""
     return f"models/{recipe}/champion.json"

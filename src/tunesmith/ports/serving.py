@@ -18,3 +18,14 @@ class ServingBackend(Protocol):
         FailedPrecondition, InvalidInput, PermissionRefused, Unsupported (a server that knows no probes).
         """
         ...
+
+
+class ServingUsers(Protocol):
+    """The same, asked what it still needs."""
+
+    def is_used(self, recipe: str, version: str) -> bool:
+        """Whether any process of it answers the recipe's requests with the version, or has not ended one with it.
+
+        Raises Unavailable when one of them cannot be asked.
+        """
+        ...

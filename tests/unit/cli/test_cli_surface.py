@@ -52,6 +52,7 @@ SURFACE = {
     "compare RECIPE": [*PARAMETERS, *PROMPT, "--count", "--model", "-n"],
     "push RECIPE REPO_ID": ["--although-refused", "--endpoint", "--merged", "--private", "--version"],
     "export RECIPE FOLDER": ["--merged", "--version"],
+    "fetch RECIPE VERSION FOLDER": [],
     "report RECIPE [VERSION]": ["--output", "-o"],
     "catalogue RECIPE [FILE]": ["--clear"],
     "lineage RECIPE SUBJECT": ["--max-rows"],

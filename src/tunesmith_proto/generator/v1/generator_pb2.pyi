@@ -186,7 +186,16 @@ class ServedModel(_message.Message):
     def __init__(self, recipe: _Optional[str] = ..., model_version: _Optional[str] = ..., adapter_hash: _Optional[str] = ..., champion: bool = ...) -> None: ...
 
 class ListServedResponse(_message.Message):
-    __slots__ = ("models",)
+    __slots__ = ("models", "num_running")
+    class NumRunningEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    NUM_RUNNING_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[ServedModel]
-    def __init__(self, models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ...) -> None: ...
+    num_running: _containers.ScalarMap[str, int]
+    def __init__(self, models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ..., num_running: _Optional[_Mapping[str, int]] = ...) -> None: ...
