@@ -60,9 +60,7 @@ class ReplicasContract:
         assert list(replicas.all()) == []
         replicas.stop(RECIPE, "mv-never")
 
-    def test_a_started_one_becomes_ready(
-        self, replicas: Replicas, make_ready: Callable[[ModelVersion], None]
-    ) -> None:
+    def test_a_started_one_becomes_ready(self, replicas: Replicas, make_ready: Callable[[ModelVersion], None]) -> None:
         replicas.start(version("mv-1"))
         [found] = replicas.all()
         assert (found.recipe, found.version) == (RECIPE, "mv-1")

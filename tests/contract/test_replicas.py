@@ -11,6 +11,7 @@ import yaml
 
 from contract.replicas_contract import RECIPE, ReplicasContract, there, version
 from doubles.kubernetes_api import FakeCluster
+from doubles.replica_host import HostedReplicas, ReplicaHost
 from k8s.schemas import VERSIONS, check
 from tunesmith.adapters.kubernetes_replica import replica_name
 from tunesmith.adapters.kubernetes_replicas import KubernetesReplicas
@@ -67,6 +68,22 @@ class TestKubernetes(ReplicasContract):
     @pytest.fixture
     def make_ready(self, cluster: FakeCluster) -> Callable[[ModelVersion], None]:
         return lambda wanted: cluster.set_deployment(name_of(wanted), {"readyReplicas": 1})
+
+
+class TestHosted(ReplicasContract):
+    """What the trainer's tests stand on keeps the same contract."""
+
+    @pytest.fixture
+    def host(self) -> ReplicaHost:
+        return ReplicaHost()
+
+    @pytest.fixture
+    def opener(self, host: ReplicaHost) -> Callable[[], HostedReplicas]:
+        return lambda: HostedReplicas(host)
+
+    @pytest.fixture
+    def make_ready(self, host: ReplicaHost) -> Callable[[ModelVersion], None]:
+        return lambda wanted: host.set(wanted.id, "ready")
 
 
 def only(replicas: KubernetesReplicas) -> Replica:
@@ -181,9 +198,7 @@ def test_what_keeps_it_from_starting_is_told_with_the_fix_and_fails_it_after_the
 def test_a_crash_that_was_the_only_one_is_forgiven(cluster: FakeCluster, opened: Open) -> None:
     replicas = opened(start_timeout_s=3600)
     replicas.start(version("mv-1"))
-    once = in_container(
-        "containerStatuses", {"running": {}}, restartCount=1, lastState={"terminated": {"exitCode": 1}}
-    )
+    once = in_container("containerStatuses", {"running": {}}, restartCount=1, lastState={"terminated": {"exitCode": 1}})
     cluster.set_deployment(name_of(version("mv-1")), {}, pod=once)
     assert only(replicas).state == "starting"
 
@@ -216,7 +231,7 @@ def test_the_clusters_own_deadline_fails_it_whoever_looks(cluster: FakeCluster, 
 
 
 def test_without_a_template_it_says_what_to_apply(cluster: FakeCluster, opened: Open) -> None:
-    with pytest.raises(FailedPrecondition, match="no PodTemplate 'mine'.*apply k8s/components/tgi-replicas"):
+    with pytest.raises(FailedPrecondition, match=r"no PodTemplate 'mine'.*apply k8s/components/tgi-replicas"):
         opened(replica_template="mine").start(version("mv-1"))
 
 

@@ -1,7 +1,8 @@
 """A small API server of Kubernetes on localhost, with a Job controller and a kubelet that run real processes.
 
 It speaks what the launcher uses: create, get, list (in pages), watch, merge-patch and delete of Jobs, and pods, logs
-and events; and of Deployments and PodTemplates what replicas use, where tests write the pods' states. It can be told to refuse, to break off, to forget its history (410), and to be away.
+and events; and of Deployments and PodTemplates what replicas use, where tests write the pods' states. It can be
+told to refuse, to break off, to forget its history (410), and to be away.
 """
 
 from __future__ import annotations

@@ -48,8 +48,6 @@ DRAIN_S = 900.0
 UNHEARD_S = 120.0
 """A promotion gives up when no service looks at its wish for so long."""
 
-NOBODY_WAITS = "NOBODY_WAITS"
-
 WishState = Literal["wanted", "starting", "ready", "failed"]
 
 
@@ -240,14 +238,9 @@ class ReplicaKeeper:
         if champion is not None:
             needed[champion.version] = None
         for wish in wishes:
-            if champion is not None and wish.version == champion.version:
+            if self._is_stale(wish) or (champion is not None and wish.version == champion.version):
+                # Who comes back to it wishes anew.
                 self._wishes.withdraw(recipe, wish.version)
-            elif self._is_stale(wish):
-                if wish.state == "failed":
-                    self._wishes.withdraw(recipe, wish.version)
-                else:
-                    gone = f"no promotion asked for it for {LEASE_S:.0f} s"
-                    self._wishes.note(wish, "failed", NOBODY_WAITS, gone)
             elif wish.state != "failed":
                 needed[wish.version] = wish
         for version, wanted in needed.items():
