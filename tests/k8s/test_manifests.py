@@ -100,9 +100,9 @@ def pods(overlay: str) -> Iterator[tuple[str, Object]]:
             yield item["metadata"]["name"], item["spec"]["template"]["spec"]
 
 
-def job_of(overlay: str, kind: str) -> Object:
+def job_of(overlay: str, kind: str, *, nodes: int = 1) -> Object:
     """The Job that a service would launch with the overlay's settings."""
-    data = of_kind(overlay, "ConfigMap")["tunesmith"]["data"]
+    data = of_kind(overlay, "ConfigMap")["tunesmith"]["data"] | {"TUNESMITH_KUBERNETES_MODEL__NODES": str(nodes)}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in data.items():
             patch.setenv(name, value)
@@ -111,9 +111,12 @@ def job_of(overlay: str, kind: str) -> Object:
     return render_job(f"{kind}-job-1", ["python", "-m", "tunesmith_trainer", "work", "job", "1"], env, settings)
 
 
-def lint(text: str, file: Path) -> None:
-    """Assert that kube-linter has nothing to say about objects."""
-    file.write_text(text)
+def lint(overlay: str, text: str, file: Path) -> None:
+    """Assert that kube-linter has nothing to say about objects, with Jobs as an overlay's services launch them beside."""
+    jobs = [job_of(overlay, "tune", nodes=2), job_of(overlay, "judge", nodes=2)]
+    for job in jobs:
+        job["metadata"]["namespace"] = "tunesmith"
+    file.write_text(f"{text}---\n{yaml.safe_dump_all(jobs)}")
     try:
         linter = parts.kube_linter()
     except parts.PartMissing as missing:
@@ -132,16 +135,15 @@ def test_there_are_overlays():
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_all_objects_fit_the_schemas(overlay, version):
-    for item in [*objects(overlay), job_of(overlay, "tune"), job_of(overlay, "collect"), *replicas(overlay)]:
+    jobs = (job_of(overlay, kind, nodes=2) for kind in ("tune", "collect"))
+    for item in [*objects(overlay), *jobs, *replicas(overlay)]:
         check(item, version)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kube_linter_has_nothing_to_say(overlay, tmp_path):
-    job = job_of(overlay, "tune")
-    job["metadata"]["namespace"] = "tunesmith"
-    ours = yaml.safe_dump_all([job, *replicas(overlay)])
-    lint(f"{rendered(overlay)}---\n{ours}", tmp_path / "all.yaml")
+    replicated = yaml.safe_dump_all(replicas(overlay))
+    lint(overlay, f"{rendered(overlay)}---\n{replicated}", tmp_path / "all.yaml")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -240,7 +242,7 @@ def test_one_setting_sends_spans_to_a_collector_and_opens_the_way_there(tmp_path
     for item in items.values():
         check(item, VERSIONS[0])
         check(item, VERSIONS[-1])
-    lint(done.stdout, tmp_path / "all.yaml")
+    lint("local", done.stdout, tmp_path / "all.yaml")
     assert items["ConfigMap", "tunesmith"]["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == endpoint
     way, outward = items["NetworkPolicy", "to-otel-collector"]["spec"], items["NetworkPolicy", "outward"]["spec"]
     assert way["egress"] == [{"ports": [{"protocol": "TCP", "port": 14317}]}]
@@ -253,6 +255,27 @@ def test_a_collector_without_an_address_is_no_overlay(tmp_path):
 
     assert done.returncode != 0
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in done.stderr
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_that_share_a_training_find_and_reach_each_other_and_nobody_else_does(overlay):
+    labels = job_of(overlay, "tune", nodes=2)["spec"]["template"]["metadata"]["labels"].items()
+    pod = job_of(overlay, "tune", nodes=2)["spec"]["template"]["spec"]
+    env = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    service = of_kind(overlay, "Service")[pod["subdomain"]]["spec"]
+    rules = of_kind(overlay, "NetworkPolicy")["rendezvous"]["spec"]
+    [inward], [outward] = rules["ingress"], rules["egress"]
+    port = int(env["TUNESMITH_TRAINER_RENDEZVOUS"].rpartition(":")[2])
+
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    assert service["selector"].items() <= labels
+    assert [entry["port"] for entry in service["ports"]] == [port]
+    assert rules["podSelector"]["matchLabels"] == service["selector"]
+    assert inward["from"] == outward["to"] == [{"podSelector": rules["podSelector"]}]
+    assert inward["ports"] == outward["ports"]
+    assert port in [entry["port"] for entry in inward["ports"]]
+    for other in (job_of(overlay, "tune"), job_of(overlay, "judge", nodes=2)):
+        assert not service["selector"].items() <= other["spec"]["template"]["metadata"]["labels"].items()
 
 
 def test_only_model_jobs_of_the_gpu_overlay_get_a_gpu():

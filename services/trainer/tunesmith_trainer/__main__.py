@@ -12,9 +12,9 @@ def run() -> int:
 
         return health("trainer", *sys.argv[2:])
     from tunesmith.rpc.main import main
-    from tunesmith_trainer.bootstrap import build, works
+    from tunesmith_trainer.bootstrap import build, together, works
 
-    return main(sys.argv[1:], name="trainer", build=build, works=works)
+    return main(sys.argv[1:], name="trainer", build=build, works=works, together=together)
 
 
 if __name__ == "__main__":

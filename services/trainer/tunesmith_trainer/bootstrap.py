@@ -25,6 +25,7 @@ from tunesmith.platform import Platform, open_generator, open_language_model, op
 from tunesmith.recipes import all_recipes
 from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
+from tunesmith.rpc.main import Together
 from tunesmith.rpc.service import Service
 from tunesmith.settings import read_settings
 from tunesmith_proto.trainer.v1 import (
@@ -46,7 +47,7 @@ from tunesmith_proto.trainer.v1 import (
 from tunesmith_trainer import messages
 from tunesmith_trainer.catalogue_servicer import CatalogueServicer
 from tunesmith_trainer.consumer import TOPICS, consumers, judge_job_id
-from tunesmith_trainer.handlers import CurateRequest, JudgeRequest, TuneRequest, curate, judge_run, tune
+from tunesmith_trainer.handlers import CurateRequest, JudgeRequest, TuneRequest, curate, help_tune, judge_run, tune
 from tunesmith_trainer.novelty import example_digests
 from tunesmith_trainer.pair_servicer import PairServicer, pairs_result
 from tunesmith_trainer.pair_writing import WriteRequest, write_pairs
@@ -160,6 +161,20 @@ def works(platform: Platform) -> Mapping[str, Work]:
     }
 
 
+def together(platform: Platform) -> Mapping[str, Together]:
+    """The kinds of its work that several processes can do together."""
+    return {"tune": Together(lambda context: _help_tune(platform, context), _start_several)}
+
+
+def _start_several(argv: Sequence[str]) -> int | None:
+    settings = read_settings(TrainerSettings)
+    if settings.processes * settings.nodes == 1:
+        return None
+    from tunesmith_trainer.torch_backend.several import run_several
+
+    return run_several(argv, settings)
+
+
 def _curate(platform: Platform, context: WorkContext) -> Outcome:
     request = CurateRequest.from_json(context.job.request)
     dataset, reused = curate(
@@ -196,6 +211,7 @@ def _tune(platform: Platform, context: WorkContext) -> Outcome:
         should_stop=context.should_stop,
         share_checkpoints=read_settings(TrainerSettings).share_checkpoints,
         memory_kills=context.job.memory_kills,
+        rank=context.rank,
     )
     data = {
         "job_id": context.job.id,
@@ -208,6 +224,19 @@ def _tune(platform: Platform, context: WorkContext) -> Outcome:
     judged_by = "" if request.follow_up == "none" else judge_job_id(context.job.id)
     result = {"run": run.to_json(), "reused": reused, "judge_job_id": judged_by}
     return Outcome(result, [(RUN_SUCCEEDED, context.job.id, data)])
+
+
+def _help_tune(platform: Platform, context: WorkContext) -> None:
+    help_tune(
+        TuneRequest.from_json(context.job.request),
+        store=platform.store,
+        runs_folder=_folder(platform, "runs"),
+        bases_folder=bases_folder(platform),
+        should_stop=context.should_stop,
+        share_checkpoints=read_settings(TrainerSettings).share_checkpoints,
+        memory_kills=context.job.memory_kills,
+        rank=context.rank,
+    )
 
 
 def _judge(platform: Platform, context: WorkContext) -> Outcome:

@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -18,13 +18,14 @@ from tunesmith.catalogue import list_objects, read_object
 from tunesmith.domain import keys
 from tunesmith.domain.datasets import CurationSettings, Dataset
 from tunesmith.domain.errors import AlreadyExists, FailedPrecondition, Interrupted, InvalidInput
-from tunesmith.domain.examples import Split
+from tunesmith.domain.examples import Example, Split
 from tunesmith.domain.ids import canonical_json, content_id
 from tunesmith.domain.jobs import Progress, ProgressReporter
 from tunesmith.domain.models import Champion, ModelVersion, Report
 from tunesmith.domain.parity import NotAsJudged, ParityCheck
 from tunesmith.domain.records import Collection
 from tunesmith.domain.runs import FollowUp, Run, TrainingProgress, TrainingSettings
+from tunesmith.jobs.ranks import Rank
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
@@ -32,15 +33,19 @@ from tunesmith.recipes.base import Recipe
 from tunesmith_trainer import registry
 from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, fetch_base, publish_base
 from tunesmith_trainer.catalogues import reference_of
-from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest
+from tunesmith_trainer.curation.load import iterate_examples, load_dataset_manifest, rows_path
 from tunesmith_trainer.parity import MAX_PROBE_TOKENS, ParityGate, probe_prompts
+from tunesmith_trainer.peers import Peers, joined
 from tunesmith_trainer.torch_backend.builtin import BUILTIN_BASES
 
 if TYPE_CHECKING:
     from tunesmith_trainer.shared_checkpoints import SharedCheckpoints
+    from tunesmith_trainer.torch_backend.rows import TrainingRow
 
 RUN_VERSION = 1
 """Part of every run's identity; raised when the same inputs would give another adapter."""
+
+ALONE = Rank()
 
 LOCK_POLL_S = 0.2
 
@@ -239,45 +244,38 @@ def tune(
     should_stop: Callable[[], bool],
     share_checkpoints: bool = False,
     memory_kills: int = 0,
+    rank: Rank = ALONE,
 ) -> tuple[Run, bool]:
     """Train the run's adapter and store it, or find it; the flag says that it was there.
 
     Checkpoints lie in `runs_folder`/run id, with `share_checkpoints` in the store as well: a later call with the same
     request continues there, and ends with the same adapter bytes. `memory_kills` counts the attempts that were killed
-    for their memory: each makes the parts of a batch smaller. Two callers at once do the work once. Raises
-    BaseModelUnavailable, NoUsableRows, InvalidInput, ResourceExhausted, Interrupted.
+    for their memory: each makes the parts of a batch smaller. Two callers at once do the work once. `rank`: this is the
+    first of several processes that train together, the others of which call `help_tune`. Raises BaseModelUnavailable,
+    NoUsableRows, InvalidInput, InvalidSettings, ResourceExhausted, Interrupted.
     """
     run_key = keys.run(request.recipe, request.run_id)
     work = runs_folder / request.run_id
-    with _only_one(work.with_suffix(".lock"), should_stop):
+    with _only_one(work.with_suffix(".lock"), should_stop), joined(rank) as peers:
         shared = _shared_checkpoints(request, store, work, should_stop) if share_checkpoints else None
-        if store.exists(run_key):
+        if peers.all_know(lambda: store.exists(run_key)):
             shutil.rmtree(work, ignore_errors=True)
             if shared is not None:
                 shared.remove()
             return get_run(store, request.recipe, request.run_id), True
         # Importing PyTorch takes seconds; a run that exists should not wait for it.
         from tunesmith_trainer.evaluation.leaks import trained_on
-        from tunesmith_trainer.torch_backend.base_models import resolve_base
-        from tunesmith_trainer.torch_backend.rows import TrainingRow
         from tunesmith_trainer.torch_backend.training import train
 
         report(Progress("load", message=f"loading {request.base_model}"))
         progress = _training_progress(report)
-        fetch_base(store, request.base_model, bases_folder)
-        base = resolve_base(request.base_model, bases_folder, progress=progress, should_stop=should_stop)
-        if request.base_model in BUILTIN_BASES:
-            # Before the training, whose next attempt may run where this base is not.
-            publish_base(store, Path(base), request.base_fingerprint)
-        if shared is not None:
-            shared.fetch()
-        dataset = get_dataset(store, request.recipe, request.dataset_id)
-        given = [list(iterate_examples(dataset, s, store=store, folder=work / "data")) for s in TRAINING_SPLITS]
-        train_rows, validation_rows = ([TrainingRow(e.prompt, e.completion) for e in split] for split in given)
+        material = _brought_here(
+            request, store, work, bases_folder, shared, peers, progress=progress, should_stop=should_stop
+        )
         outcome = train(
-            base,
-            train_rows,
-            validation_rows,
+            material.base,
+            material.rows("train"),
+            material.rows("validation"),
             settings=request.settings,
             work_folder=work,
             base_name=request.base_model,
@@ -285,13 +283,14 @@ def tune(
             should_stop=should_stop,
             on_sealed=shared.put if shared is not None else None,
             memory_kills=memory_kills,
+            peers=peers,
         )
         report(Progress("store", message="storing the adapter"))
         prefix = keys.adapter(request.recipe, request.run_id)
         for path in sorted(outcome.adapter_folder.iterdir()):
             store.put_file(prefix + path.name, path)
         store.put_file(keys.run_metrics(request.recipe, request.run_id), outcome.metrics_path)
-        seen = trained_on(recipe_named(request.recipe), chain.from_iterable(given))
+        seen = trained_on(recipe_named(request.recipe), chain.from_iterable(material.examples.values()))
         store.put(keys.run_trained_on(request.recipe, request.run_id), seen)
         run = Run(
             id=request.run_id,
@@ -316,6 +315,92 @@ def tune(
         if shared is not None:
             shared.remove()
         return get_run(store, request.recipe, request.run_id), False
+
+
+def help_tune(
+    request: TuneRequest,
+    *,
+    store: Store,
+    runs_folder: Path,
+    bases_folder: Path,
+    should_stop: Callable[[], bool],
+    share_checkpoints: bool,
+    memory_kills: int,
+    rank: Rank,
+) -> None:
+    """Take part in the training that `tune` does in the first of several processes; stores nothing.
+
+    Raises what `tune` raises, mostly in all processes alike, and Interrupted when one of them is gone.
+    """
+    work = runs_folder / request.run_id
+    lock = _only_one(work.with_suffix(".lock"), should_stop) if rank.is_first_of_node else nullcontext()
+    with lock, joined(rank) as peers:
+        if peers.all_know(lambda: False):
+            return
+        from tunesmith_trainer.torch_backend.training import help_train
+
+        shared = _shared_checkpoints(request, store, work, should_stop) if share_checkpoints else None
+        material = _brought_here(request, store, work, bases_folder, shared, peers, should_stop=should_stop)
+        help_train(
+            material.base,
+            material.rows("train"),
+            material.rows("validation"),
+            settings=request.settings,
+            work_folder=work,
+            should_stop=should_stop,
+            memory_kills=memory_kills,
+            peers=peers,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    """What a training is made from, on this machine."""
+
+    base: Path | str
+    examples: Mapping[Split, Sequence[Example]]
+
+    def rows(self, split: Split) -> list[TrainingRow]:
+        from tunesmith_trainer.torch_backend.rows import TrainingRow
+
+        return [TrainingRow(example.prompt, example.completion) for example in self.examples[split]]
+
+
+def _brought_here(
+    request: TuneRequest,
+    store: Store,
+    work: Path,
+    bases_folder: Path,
+    shared: SharedCheckpoints | None,
+    peers: Peers,
+    *,
+    should_stop: Callable[[], bool],
+    progress: Callable[[TrainingProgress], None] | None = None,
+) -> _Material:
+    """Base, rows and newest checkpoint on this machine, brought by one process of each; the first of all goes first.
+
+    A Hub model is fetched when it is loaded, by whichever process holds the Hub client's lock.
+    """
+    from tunesmith_trainer.torch_backend.base_models import resolve_base
+
+    dataset = get_dataset(store, request.recipe, request.dataset_id)
+
+    def bring() -> None:
+        fetch_base(store, request.base_model, bases_folder)
+        base = resolve_base(request.base_model, bases_folder, progress=progress, should_stop=should_stop)
+        if request.base_model in BUILTIN_BASES and peers.rank.leads:
+            # Before the training, whose next attempt may run where this base is not.
+            publish_base(store, Path(base), request.base_fingerprint)
+        if shared is not None:
+            shared.fetch()
+        for split in TRAINING_SPLITS:
+            rows_path(dataset, split, store=store, folder=work / "data")
+
+    peers.once_a_node(bring)
+    base = resolve_base(request.base_model, bases_folder, should_stop=should_stop)
+    return _Material(
+        base, {s: list(iterate_examples(dataset, s, store=store, folder=work / "data")) for s in TRAINING_SPLITS}
+    )
 
 
 def _shared_checkpoints(

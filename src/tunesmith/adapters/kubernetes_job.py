@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.adapters.kubernetes_settings import KubernetesSettings, PodShape
+from tunesmith.adapters.kubernetes_settings import SHARED_KINDS, KubernetesSettings, PodShape
 
 CONTAINER = "worker"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
@@ -50,6 +50,9 @@ def render_job(
     One pod at a time and no retry of Kubernetes' own (`backoffLimit: 0`), because the reconciler counts attempts; only
     a pod that was evicted, preempted or drained away is replaced, as often as that happens. Its successor is made
     when the pod has really ended, so that two never write at once.
+
+    Where several pods share a training, one that is lost ends the Job and with it the others: a successor would find
+    them in the middle of steps that it has no part in. The reconciler's next attempt begins with all of them.
     """
     kind = launch.partition("-")[0]
     shape = settings.shape(kind)
@@ -61,7 +64,10 @@ def render_job(
         "ttlSecondsAfterFinished": UNREAD_TTL_S,
         "podFailurePolicy": {
             "rules": [
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {
+                    "action": "Ignore" if shape.nodes == 1 else "FailJob",
+                    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                },
                 {
                     "action": "FailJob",
                     "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [EXIT_MISCONFIGURED]},
@@ -70,7 +76,7 @@ def render_job(
         },
         "template": {
             "metadata": {"labels": labels},
-            "spec": _pod(job_name(launch), argv, env, shape, settings),
+            "spec": _pod(job_name(launch), kind, argv, env, shape, settings),
         },
     }
     if shape.nodes > 1:
@@ -104,7 +110,7 @@ def _labels(kind: str, settings: KubernetesSettings) -> dict[str, str]:
 
 
 def _pod(
-    name: str, argv: Sequence[str], env: Mapping[str, str], shape: PodShape, settings: KubernetesSettings
+    name: str, kind: str, argv: Sequence[str], env: Mapping[str, str], shape: PodShape, settings: KubernetesSettings
 ) -> dict[str, Any]:
     volumes: list[dict[str, Any]] = [
         {"name": "data", "emptyDir": {"sizeLimit": shape.disk}},
@@ -136,8 +142,8 @@ def _pod(
                 "name": CONTAINER,
                 "image": settings.image,
                 "imagePullPolicy": settings.image_pull_policy,
-                "command": [_literal(word) for word in _command(name, argv, shape, settings)],
-                "env": _env(env),
+                "command": [_literal(word) for word in argv],
+                "env": _env(env) + (_env_to_meet(name, shape, settings) if kind in SHARED_KINDS else []),
                 "envFrom": _env_from(settings),
                 "resources": {"requests": {**limits, "cpu": shape.cpu}, "limits": limits},
                 "securityContext": {
@@ -166,27 +172,9 @@ def _pod(
     return pod
 
 
-def _command(name: str, argv: Sequence[str], shape: PodShape, settings: KubernetesSettings) -> list[str]:
-    """`argv`, or torchrun around it where several processes train together: `python -m M …` in each of them."""
-    if shape.nodes == shape.processes == 1:
-        return list(argv)
-    python, *rest = argv
-    launcher = [python, "-m", "torch.distributed.run", f"--nproc-per-node={shape.processes}"]
-    if shape.nodes == 1:
-        return [*launcher, "--standalone", *rest]
-    return [
-        *launcher,
-        f"--nnodes={shape.nodes}",
-        "--node-rank=$(JOB_COMPLETION_INDEX)",
-        f"--master-addr={name}-0.{settings.subdomain}",
-        f"--master-port={RENDEZVOUS_PORT}",
-        *rest,
-    ]
-
-
 def _literal(word: str) -> str:
     """A word of a command that Kubernetes leaves as it is: `$(NAME)` would be replaced by a variable."""
-    return word if word == "--node-rank=$(JOB_COMPLETION_INDEX)" else word.replace("$(", "$$(")
+    return word.replace("$(", "$$(")
 
 
 def _env(env: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -201,6 +189,22 @@ def _env(env: Mapping[str, str]) -> list[dict[str, Any]]:
     }
     given = {name: value for name, value in env.items() if not _SECRET.search(name)} | own
     return [{"name": name, "value": value.replace("$(", "$$(")} for name, value in sorted(given.items())]
+
+
+def _env_to_meet(name: str, shape: PodShape, settings: KubernetesSettings) -> list[dict[str, Any]]:
+    """Which processes share the work, as the worker's settings have it; it starts its pod's by torchrun's agent."""
+    env: list[dict[str, Any]] = [{"name": "TUNESMITH_TRAINER_PROCESSES", "value": str(shape.processes)}]
+    if shape.nodes > 1:
+        index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+        env += [
+            {"name": "TUNESMITH_TRAINER_NODES", "value": str(shape.nodes)},
+            {"name": "TUNESMITH_TRAINER_NODE", "valueFrom": {"fieldRef": {"fieldPath": index}}},
+            {"name": "TUNESMITH_TRAINER_RENDEZVOUS", "value": f"{name}-0.{settings.subdomain}:{RENDEZVOUS_PORT}"},
+        ]
+    if shape.nodes * shape.processes > 1:
+        # What torchrun's agent leaves its processes for saving after SIGTERM.
+        env.append({"name": "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "value": str(shape.grace_s)})
+    return env
 
 
 def _env_from(settings: KubernetesSettings) -> list[dict[str, Any]]:

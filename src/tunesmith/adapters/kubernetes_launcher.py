@@ -25,7 +25,7 @@ from tunesmith.adapters.kubernetes_job import (
     selector,
 )
 from tunesmith.adapters.kubernetes_settings import KubernetesSettings
-from tunesmith.adapters.kubernetes_status import Waiting, ended, is_finished, last_words, why_waiting
+from tunesmith.adapters.kubernetes_status import Waiting, ended, is_finished, last_words, told_by, why_waiting
 from tunesmith.domain.errors import (
     AlreadyExists,
     Conflict,
@@ -259,30 +259,30 @@ class KubernetesLauncher:
         running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
         if not running:
             return ""
-        uid, now_s = str(running[-1]["metadata"]["uid"]), time.monotonic()
+        pod = told_by(running)
+        uid, now_s = str(pod["metadata"]["uid"]), time.monotonic()
         with self._lock:
             read_s, text = self._logs.get(uid, (-math.inf, ""))
             if now_s - read_s < self._log_interval_s or not self._cache.is_current:
                 return text
-        text = self._read_log(running[-1])[0] or text
+        text = self._read_log(pod)[0] or text
         with self._lock:
             _put(self._logs, uid, (now_s, text))
         return text
 
     def _final_log(self, pods: Sequence[Object]) -> str:
-        """The log of the newest pod, read once; what is known of it when it is gone by then."""
+        """The log of the pod that tells most, read once; what is known of it when it is gone by then."""
         if not pods:
             return ""
-        uid = f"{pods[-1]['metadata']['uid']}/final"
+        pod = told_by(pods)
+        uid = f"{pod['metadata']['uid']}/final"
         with self._lock:
             if uid in self._logs:
                 return self._logs[uid][1]
-        text, is_final = self._read_log(pods[-1])
+        text, is_final = self._read_log(pod)
         with self._lock:
             if not text:
-                text = (
-                    _tail(last_words(pods).encode()) or self._logs.get(str(pods[-1]["metadata"]["uid"]), (0.0, ""))[1]
-                )
+                text = _tail(last_words(pods).encode()) or self._logs.get(str(pod["metadata"]["uid"]), (0.0, ""))[1]
             if is_final:
                 _put(self._logs, uid, (0.0, text))
         return text

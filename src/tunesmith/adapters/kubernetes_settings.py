@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MODEL_KINDS = ("tune", "judge", "sweep", "publish")
 """Kinds of jobs that load a model: only their pods get GPUs."""
+
+SHARED_KINDS = ("tune",)
+"""Kinds of jobs that several processes can do together: only they get more than one."""
 
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -44,9 +47,16 @@ class PodShape(BaseModel):
     grace_s: int = Field(default=60, ge=1, le=3600)
     """Seconds that a pod gets to save after SIGTERM."""
     nodes: int = Field(default=1, ge=1, le=64)
-    """Pods that work on one training together, by torchrun."""
+    """Pods that share each training (an Indexed Job); other jobs have one."""
     processes: int = Field(default=1, ge=1, le=64)
-    """Processes a pod; one for each GPU."""
+    """Processes a pod that share each training, one for each GPU; other jobs are one process, with one's share of
+    `gpu`."""
+
+    @model_validator(mode="after")
+    def _gpu_each(self) -> PodShape:
+        if self.gpu and self.gpu != self.processes:
+            raise ValueError(f"gpu={self.gpu} and processes={self.processes}: one GPU a process, make them equal")
+        return self
 
     @field_validator("cpu", "cpu_limit", "memory", "disk", "shm")
     @classmethod
@@ -124,4 +134,7 @@ class KubernetesSettings(BaseSettings):
 
     def shape(self, kind: str) -> PodShape:
         """The pods of jobs of `kind`."""
-        return self.kinds.get(kind) or (self.model if kind in MODEL_KINDS else self.work)
+        shape = self.kinds.get(kind) or (self.model if kind in MODEL_KINDS else self.work)
+        if kind in SHARED_KINDS:
+            return shape
+        return shape.model_copy(update={"nodes": 1, "processes": 1, "gpu": shape.gpu // shape.processes})

@@ -14,6 +14,9 @@ _EXIT_CODE = re.compile(r"failed with exit code (\d+)")
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 _START_REASONS = ("CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun")
 _SIGNAL_BASE, _LAST_SIGNAL = 128, 64
+_FOLLOWING = (69, 75, 76)
+"""As in jobs.worker: exit codes of an end that came from outside (unavailable, interrupted, fenced)."""
+_INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ def ended(job: Object, pods: Sequence[Object]) -> LaunchStatus:
                 "TUNESMITH_KUBERNETES_IMAGE, which must hold the service that asks for the job",
                 fatal=True,
             )
+    if len(pods) > 1 and any(map(_was_disrupted, pods)):
+        return LaunchStatus("lost")  # the pods that share a training end with the one that was taken away
     code = _worst(pods)
     if code is None and (match := _EXIT_CODE.search(told)):
         code = _signed(int(match[1]))
@@ -230,9 +235,27 @@ def _terminated(pods: Sequence[Object]) -> Iterator[Object]:
 
 
 def _worst(pods: Sequence[Object]) -> int | None:
-    """The newest exit code that is a failure, or 0, or None when nobody saw any."""
-    codes = [int(state.get("exitCode", 0)) for state in _terminated(pods)]
-    return _signed(next((code for code in codes if code), 0)) if codes else None
+    """The newest exit code that is a failure, or 0, or None when nobody saw any.
+
+    Of pods that share a training, the others end because one did: their codes are told only where there is no other.
+    """
+    codes = [_signed(int(state.get("exitCode", 0))) for state in _terminated(pods)]
+    failed = [code for code in codes if code]
+    own = [code for code in failed if code > 0 and code not in _FOLLOWING]
+    return next(iter(own or failed), 0) if codes else None
+
+
+def told_by(pods: Sequence[Object]) -> Object:
+    """The pod whose log tells about the attempt.
+
+    Of those that share a training, the one that failed by itself, else the first; without others, the newest.
+    """
+    code = _worst(pods)
+    for pod in reversed(pods):
+        if code and any(_signed(int(state.get("exitCode", 0))) == code for state in _terminated([pod])):
+            return pod
+    first = [pod for pod in pods if pod["metadata"].get("labels", {}).get(_INDEX) == "0"]
+    return (first or pods)[-1]
 
 
 def _signed(code: int) -> int:

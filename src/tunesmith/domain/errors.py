@@ -19,6 +19,7 @@
     ├── Unsupported             a feature that this build does not have
     ├── InvalidSettings         a setting is wrong; stops the start
     └── Interrupted             the work was asked to stop and can be resumed
+        └── MemoryRanOut        as that, but with smaller batches
 
 A message names the value, the limit and the fix. `reason` is a stable UPPER_SNAKE word for programs; `metadata`
 carries the value and the limit as strings.
@@ -154,3 +155,9 @@ class Interrupted(TunesmithError):
     """The work was asked to stop; what it saved lets the next attempt continue."""
 
     reason = "INTERRUPTED"
+
+
+class MemoryRanOut(Interrupted):
+    """The work wanted more memory than there is, where only another attempt can do with less."""
+
+    reason = "OUT_OF_MEMORY"

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.domain.jobs import Job, JobError
-from tunesmith.jobs.worker import EXIT_FENCED, EXIT_INTERRUPTED, EXIT_MISCONFIGURED, EXIT_UNAVAILABLE
+from tunesmith.jobs.worker import (
+    EXIT_FENCED,
+    EXIT_INTERRUPTED,
+    EXIT_MISCONFIGURED,
+    EXIT_OUT_OF_MEMORY,
+    EXIT_UNAVAILABLE,
+)
 from tunesmith.ports.launcher import OUT_OF_MEMORY, LaunchStatus
 
 MAX_FAILURES = 3
@@ -39,7 +45,7 @@ def judged(job: Job, status: LaunchStatus, *, can_shrink: bool) -> Loss:
 
     `can_shrink`: work of this kind needs less memory at the next attempt, and says by itself when it cannot any more.
     """
-    out_of_memory = status.reason == OUT_OF_MEMORY
+    out_of_memory = status.reason == OUT_OF_MEMORY or status.exit_code == EXIT_OUT_OF_MEMORY
     own_fault = status.state == "exited" and (status.exit_code or 0) >= 0
     if status.exit_code in (EXIT_INTERRUPTED, EXIT_FENCED, EXIT_UNAVAILABLE):
         own_fault = False

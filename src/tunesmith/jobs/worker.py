@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import resource
 import signal
 import threading
@@ -11,9 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.domain.errors import Conflict, Interrupted, ResourceExhausted, StoreUnavailable, TunesmithError
+from tunesmith.domain.errors import (
+    Conflict,
+    Interrupted,
+    MemoryRanOut,
+    ResourceExhausted,
+    StoreUnavailable,
+    TunesmithError,
+)
 from tunesmith.domain.events import JOB_FAILED
 from tunesmith.domain.jobs import Job, JobError, Progress
+from tunesmith.jobs.ranks import Rank
 from tunesmith.jobs.state import JobStore
 from tunesmith.jobs.ticking import Ticker
 from tunesmith.ports.clock import Clock
@@ -24,6 +33,11 @@ log = logging.getLogger(__name__)
 
 EXIT_UNAVAILABLE = 69
 """The store did not answer; the job is queued again, and has not failed (EX_UNAVAILABLE of sysexits.h)."""
+EXIT_FAILED = 70
+"""One of several processes failed, so that the others must be ended; a failure of the first is in the job
+(EX_SOFTWARE). A worker that is alone returns 0 then."""
+EXIT_OUT_OF_MEMORY = 71
+"""One of several processes ran out of memory; the next attempt makes each batch in smaller parts (EX_OSERR)."""
 EXIT_INTERRUPTED = 75
 """Asked to stop and saved what it had; the job is queued again (EX_TEMPFAIL of sysexits.h)."""
 EXIT_FENCED = 76
@@ -33,6 +47,9 @@ EXIT_MISCONFIGURED = 78
 """The worker's settings are wrong, so that another attempt would end the same (EX_CONFIG)."""
 
 PROGRESS_INTERVAL_S = 0.2
+
+LAUNCHER_INTERVAL_S = 1.0
+"""How often one of several processes looks whether the process that started it is still there."""
 
 FENCE_INTERVAL_S = 5.0
 """How often a worker looks whether its job has gone on without it."""
@@ -49,8 +66,9 @@ class Outcome:
 class WorkContext:
     """What work may ask of its surroundings."""
 
-    def __init__(self, job: Job, jobs: JobStore, clock: Clock, stop: threading.Event) -> None:
+    def __init__(self, job: Job, jobs: JobStore, clock: Clock, stop: threading.Event, rank: Rank) -> None:
         self.job = job
+        self.rank = rank
         self._jobs = jobs
         self._clock = clock
         self._stop = stop
@@ -58,7 +76,12 @@ class WorkContext:
         self._last: Progress | None = None
 
     def report(self, progress: Progress) -> None:
-        """Publish live progress: the first and the last of a stage at once, others every PROGRESS_INTERVAL_S."""
+        """Publish live progress: the first and the last of a stage at once, others every PROGRESS_INTERVAL_S.
+
+        Of several processes only the first publishes.
+        """
+        if not self.rank.leads:
+            return
         now_s = self._clock.monotonic_s()
         new_stage = self._last is None or self._last.stage != progress.stage
         complete = progress.total > 0 and progress.done >= progress.total
@@ -78,14 +101,18 @@ class WorkContext:
 
 Work = Callable[[WorkContext], Outcome]
 
+Help = Callable[[WorkContext], None]
+"""The part that each process but the first has in work that several do together."""
 
-def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Clock) -> int:
+
+def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Clock, rank: Rank | None = None) -> int:
     """Do one attempt of a job and write its outcome; returns the process's exit code.
 
     A TunesmithError is the job's failure, recorded with its reason, unless it is the store that does not answer; any
     other exception ends the process with a traceback in the launch's log, and the reconciler decides whether to try
-    again.
+    again. `rank`: this process is the first of several (`run_helper`).
     """
+    rank = rank or Rank()
     stop = threading.Event()
     fence = Ticker("fence", lambda: _stop_when_fenced(jobs, job_id, epoch, stop), interval_s=FENCE_INTERVAL_S)
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
@@ -98,7 +125,7 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
                 return EXIT_FENCED
             fence.start()
             with span(f"work {job.kind}", continues=job.trace):
-                outcome = work(WorkContext(job, jobs, clock, stop))
+                outcome = work(WorkContext(job, jobs, clock, stop, rank))
                 result = {**outcome.result, "usage": _usage()}
                 _finish(jobs, job_id, epoch, phase="succeeded", result=result, events=outcome.events)
         except Conflict as error:
@@ -106,7 +133,7 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
             return EXIT_FENCED
         except Interrupted as error:
             log.info("interrupted: %s", error)
-            return EXIT_INTERRUPTED
+            return EXIT_OUT_OF_MEMORY if isinstance(error, MemoryRanOut) else EXIT_INTERRUPTED
         except StoreUnavailable as error:
             log.error("%s", error.message)
             return EXIT_UNAVAILABLE
@@ -130,9 +157,51 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
             except StoreUnavailable as error:
                 log.error("the failure could not be written: %s", error.message)
                 return EXIT_UNAVAILABLE
+            return 0 if rank.is_alone else EXIT_FAILED
         finally:
             fence.stop()
     return 0
+
+
+def run_helper(job_id: str, epoch: int, help_along: Help, *, jobs: JobStore, clock: Clock, rank: Rank) -> int:
+    """Take part in one attempt of a job that `run_worker` does in another process; returns the exit code.
+
+    Writes nothing of the job: neither progress nor outcome. What goes wrong here ends the attempt.
+    """
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with log_context(job_id=job_id):
+        try:
+            job = jobs.get(job_id)
+            if job.epoch != epoch or job.is_terminal:
+                return EXIT_FENCED
+            with span(f"help {job.kind}", continues=job.trace):
+                help_along(WorkContext(job, jobs, clock, stop, rank))
+        except Interrupted as error:
+            log.info("interrupted: %s", error)
+            return EXIT_OUT_OF_MEMORY if isinstance(error, MemoryRanOut) else EXIT_INTERRUPTED
+        except StoreUnavailable as error:
+            log.error("%s", error.message)
+            return EXIT_UNAVAILABLE
+        except TunesmithError as error:
+            log.error("%s: %s", error.reason, error.message)
+            return EXIT_FAILED
+    return 0
+
+
+def end_with_launcher() -> None:
+    """End this process, whatever it is at, once the process that started it is gone.
+
+    For one of several processes, which has a session of its own: nobody else would end it when that one is killed.
+    """
+    started_by = os.getppid()
+
+    def look() -> None:
+        if os.getppid() != started_by:
+            os._exit(EXIT_INTERRUPTED)
+
+    Ticker("launcher", look, interval_s=LAUNCHER_INTERVAL_S).start()
 
 
 def _stop_when_fenced(jobs: JobStore, job_id: str, epoch: int, stop: threading.Event) -> None:

@@ -7,10 +7,22 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from tunesmith.addresses import SERVICE_PORTS
 from tunesmith.domain.errors import InvalidSettings, TunesmithError, Unavailable
-from tunesmith.jobs.worker import EXIT_MISCONFIGURED, EXIT_UNAVAILABLE, Outcome, Work, WorkContext, run_worker
+from tunesmith.jobs.ranks import Rank
+from tunesmith.jobs.worker import (
+    EXIT_MISCONFIGURED,
+    EXIT_UNAVAILABLE,
+    Help,
+    Outcome,
+    Work,
+    WorkContext,
+    end_with_launcher,
+    run_helper,
+    run_worker,
+)
 from tunesmith.platform import Platform
 from tunesmith.recipes import check_code
 from tunesmith.rpc.data_folder import held
@@ -26,7 +38,28 @@ BuildWorks = Callable[[Platform], Mapping[str, Work]]
 """A service's work by job kind."""
 
 
-def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWorks) -> int:
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Work of one kind that several processes can do together."""
+
+    help_along: Help
+    """What each of them but the first does."""
+    start: Callable[[Sequence[str]], int | None]
+    """Starts them with the worker's arguments and waits: their exit code. None where one process is to do."""
+
+
+BuildTogether = Callable[[Platform], Mapping[str, Together]]
+"""Such work of a service by job kind."""
+
+
+def main(
+    argv: Sequence[str],
+    *,
+    name: str,
+    build: BuildService,
+    works: BuildWorks,
+    together: BuildTogether | None = None,
+) -> int:
     """Run the process; returns its exit code.
 
     Wrong usage or settings print one line and return 2; a bus or store that does not answer, EXIT_UNAVAILABLE.
@@ -39,13 +72,9 @@ def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWor
                 settings = _standing_alone(settings, name)
                 with held(settings.data, name):
                     return asyncio.run(_serve(build, Platform.open(settings, process=f"tunesmith-{name}")))
-            case ["work", job_id, epoch] if epoch.isdigit():
+            case ["work", _, epoch] if epoch.isdigit():
                 platform = Platform.open(settings, process=f"tunesmith-{name}")
-                work = works(platform)
-                job = platform.jobs.get(job_id)
-                return run_worker(
-                    job_id, int(epoch), _checked(work[job.kind]), jobs=platform.jobs, clock=platform.clock
-                )
+                return _work(argv, platform, works(platform), together(platform) if together else {})
             case _:
                 print(f"usage: python -m tunesmith_{name} [serve | work JOB_ID EPOCH | health]", file=sys.stderr)  # noqa: T201
                 return EXIT_USAGE
@@ -55,6 +84,25 @@ def main(argv: Sequence[str], *, name: str, build: BuildService, works: BuildWor
         if argv[:1] == ["work"] and isinstance(error, InvalidSettings):
             return EXIT_MISCONFIGURED
         return EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_USAGE
+
+
+def _work(argv: Sequence[str], platform: Platform, works: Mapping[str, Work], together: Mapping[str, Together]) -> int:
+    """Do this process's part of a job: all of it, or as one of several, or starting those."""
+    _, job_id, epoch = argv
+    kind = platform.jobs.get(job_id).kind
+    several, rank = together.get(kind), Rank.of_this_process()
+    if several is None and not rank.is_alone:
+        raise InvalidSettings(f"WORLD_SIZE={rank.of}, but a {kind} job is one process's work: start it alone")
+    if several is not None and rank.is_alone:
+        code = several.start(argv)
+        if code is not None:
+            return code
+    if not rank.is_alone:
+        end_with_launcher()
+    jobs, clock = platform.jobs, platform.clock
+    if several is not None and not rank.leads:
+        return run_helper(job_id, int(epoch), several.help_along, jobs=jobs, clock=clock, rank=rank)
+    return run_worker(job_id, int(epoch), _checked(works[kind]), jobs=jobs, clock=clock, rank=rank)
 
 
 def _standing_alone(settings: Settings, name: str) -> Settings:

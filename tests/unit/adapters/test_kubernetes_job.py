@@ -106,17 +106,36 @@ def test_words_and_values_reach_the_process_as_they_are():
     assert {"name": "A", "value": "$$(B)"} in container["env"]
 
 
+def env_of(job: dict) -> dict:
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in pod_of(job)["containers"][0]["env"]}
+
+
 def test_several_nodes_are_an_indexed_job_whose_pods_find_the_first_one():
-    job = rendered(model={"nodes": 3, "processes": 2})
+    job = rendered(model={"nodes": 3, "processes": 2, "grace_s": 90})
 
     assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["parallelism"]) == ("Indexed", 3, 3)
-    pod = pod_of(job)
-    assert pod["subdomain"] == "tunesmith-jobs"
-    command = pod["containers"][0]["command"]
-    assert command[:3] == ["python", "-m", "torch.distributed.run"]
-    assert "--node-rank=$(JOB_COMPLETION_INDEX)" in command
-    assert f"--master-addr={LAUNCH}-0.tunesmith-jobs" in command
-    assert command[-5:] == ARGV[1:]
+    assert pod_of(job)["subdomain"] == "tunesmith-jobs"
+    assert pod_of(job)["containers"][0]["command"] == ARGV
+    env = env_of(job)
+    assert (env["TUNESMITH_TRAINER_PROCESSES"], env["TUNESMITH_TRAINER_NODES"]) == ("2", "3")
+    assert env["TUNESMITH_TRAINER_RENDEZVOUS"] == f"{LAUNCH}-0.tunesmith-jobs:29500"
+    index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    assert env["TUNESMITH_TRAINER_NODE"] == {"fieldRef": {"fieldPath": index}}
+    assert env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == "90", "as long as Kubernetes lets them save"
+
+
+def test_a_pod_that_is_taken_from_several_ends_the_whole_attempt():
+    assert rendered(model={"nodes": 2})["spec"]["podFailurePolicy"]["rules"][0]["action"] == "FailJob"
+    assert rendered(model={"processes": 2})["spec"]["podFailurePolicy"]["rules"][0]["action"] == "Ignore"
+
+
+@pytest.mark.parametrize("kind", ["judge", "sweep", "publish"])
+def test_other_work_on_models_is_one_process_whatever_trainings_are(kind):
+    job = rendered(f"{kind}-1-1", model={"nodes": 3, "processes": 2, "gpu": 2})
+
+    assert "completions" not in job["spec"]
+    assert not {name for name in env_of(job) if name.startswith("TUNESMITH_TRAINER_") and "SHARE" not in name}
+    assert pod_of(job)["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
 def test_a_queue_of_kueue_gets_the_job_suspended():
@@ -134,6 +153,7 @@ def test_a_queue_of_kueue_gets_the_job_suspended():
         ("MODEL__GPU", "-1", "greater than or equal to 0"),
         ("MODEL__GPUS", "1", "Extra inputs"),
         ("INSTANCE", "Ours", "lower-case"),
+        ("MODEL", '{"gpu": 4}', "gpu=4 and processes=1"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch, name, value, told):

@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tunesmith.domain.errors import Interrupted, InvalidInput
 from tunesmith.domain.runs import TrainingProgress, TrainingSettings
+from tunesmith_trainer.peers import Peers
 from tunesmith_trainer.torch_backend import checkpoints
 
 # Any in the signatures below: transformers hands its callbacks whatever the event has, by name.
@@ -107,7 +108,8 @@ class ReportProgress(TrainerCallback):
 class SealCheckpoints(TrainerCallback):
     """Seal each checkpoint once it is written, and take one (and an evaluation) at the very last step."""
 
-    def __init__(self, on_sealed: Callable[[Path], None] | None = None) -> None:
+    def __init__(self, peers: Peers, on_sealed: Callable[[Path], None] | None = None) -> None:
+        self._peers = peers
         self._on_sealed = on_sealed
 
     def on_step_end(
@@ -119,6 +121,9 @@ class SealCheckpoints(TrainerCallback):
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._peers.wait()  # each writes its random state into the folder
+        if not self._peers.rank.leads:
+            return
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         checkpoints.seal(folder)
         if self._on_sealed is not None:
@@ -126,21 +131,26 @@ class SealCheckpoints(TrainerCallback):
 
 
 class StopOnRequest(TrainerCallback):
-    """Ask after each step whether to stop; if so, save and raise Interrupted. Add after SealCheckpoints."""
+    """Ask after each step whether to stop; if so, save and raise Interrupted. Add after SealCheckpoints.
 
-    def __init__(self, should_stop: Callable[[], bool] | None) -> None:
+    All processes of a training stop at the same step, also when only one was asked to.
+    """
+
+    def __init__(self, peers: Peers, should_stop: Callable[[], bool] | None) -> None:
+        self._peers = peers
         self._should_stop = should_stop
         self._stopping = False
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        if self._should_stop is not None and self._should_stop():
+        if self._peers.any_of(self._should_stop is not None and self._should_stop()):
             self._stopping = control.should_save = True
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._stopping:
+            self._peers.wait()  # until the first has sealed and stored it
             raise Interrupted(
                 f"training was asked to stop at step {state.global_step} of {state.max_steps}; "
                 "the next attempt continues from there"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -52,14 +54,28 @@ def load_model(base: str | Path, *, adapter: Path | None = None, dtype: DType = 
     return LoadedModel(model=model, tokenizer=tokenizer, dtype=number_format)
 
 
+def dtype_of(base: str | Path, wanted: DType) -> torch.dtype:
+    """The number format that `load_model` chooses on this machine; raises BaseModelUnavailable."""
+    with _explained_errors(base):
+        return chosen_dtype(wanted, hidden_size=_hidden_size(AutoConfig.from_pretrained(base, trust_remote_code=False)))
+
+
 def _load_base(base: str | Path, dtype: DType) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, torch.dtype]:
-    try:
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-        number_format = chosen_dtype(dtype, hidden_size=_hidden_size(config))
+    number_format = dtype_of(base, dtype)
+    with _explained_errors(base):
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             base, dtype=number_format, trust_remote_code=False, use_safetensors=True
         )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, cast(PreTrainedModel, model), number_format
+
+
+@contextmanager
+def _explained_errors(base: str | Path) -> Iterator[None]:
+    try:
+        yield
     # transformers reports a missing file, a missing model and a missing network all as OSError, a model that wants its
     # own code or an unknown architecture as ValueError, and broken JSON or weights in several other ways.
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
@@ -68,9 +84,6 @@ def _load_base(base: str | Path, dtype: DType) -> tuple[PreTrainedTokenizerBase,
         if type(error).__module__.split(".")[0] in ("safetensors_rust", "safetensors", "huggingface_hub", "httpx"):
             raise _explained(str(base), error) from error
         raise
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer, cast(PreTrainedModel, model), number_format
 
 
 def _hidden_size(config: object) -> int:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -22,8 +22,17 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from tunesmith.domain.errors import InvalidInput, NoUsableRows, ResourceExhausted
+from tunesmith.domain.errors import (
+    Interrupted,
+    InvalidInput,
+    MemoryRanOut,
+    NoUsableRows,
+    ResourceExhausted,
+    Unavailable,
+)
 from tunesmith.domain.runs import DType, TrainingProgress, TrainingSettings
+from tunesmith.jobs.ranks import Rank
+from tunesmith_trainer.peers import Peers
 from tunesmith_trainer.torch_backend import checkpoints
 from tunesmith_trainer.torch_backend.adapter_folder import write_adapter
 from tunesmith_trainer.torch_backend.callbacks import (
@@ -33,10 +42,11 @@ from tunesmith_trainer.torch_backend.callbacks import (
     StopOnRequest,
     StopOnUnusableLoss,
 )
-from tunesmith_trainer.torch_backend.loading import LoadedModel, load_model
+from tunesmith_trainer.torch_backend.loading import LoadedModel, dtype_of, load_model
 from tunesmith_trainer.torch_backend.packing import PackedRowCollator
 from tunesmith_trainer.torch_backend.quiet import without_library_warnings, without_progress_bars
 from tunesmith_trainer.torch_backend.rows import TokenRow, TrainingRow, as_columns, rows_within
+from tunesmith_trainer.torch_backend.shared_training import SeedSteps, SharedTrainer, split_batch
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +92,7 @@ def train(
     on_sealed: Callable[[Path], None] | None = None,
     memory_kills: int = 0,
     extra_callbacks: Sequence[TrainerCallback] = (),
+    peers: Peers | None = None,
 ) -> TrainingOutcome:
     """Fine-tune a LoRA adapter on prompt and completion rows; the loss counts completions only.
 
@@ -90,24 +101,112 @@ def train(
     machine give the same adapter bytes, however often the work was cut off. `progress` is called after each step and
     evaluation, `on_sealed` with the folder of each whole checkpoint. With validation rows, the adapter has the weights
     of the best evaluation, and every evaluation saves. For each of `memory_kills`, the attempts that the system killed
-    for their memory, the batch is made in smaller parts, with the same rows a step.
+    for their memory, the batch is made in smaller parts, with the same rows a step. `peers` are the processes that
+    train along by `help_train`: each step's rows are split among all, and it may go on with another number of them.
 
-    Raises Interrupted (after saving) once `should_stop()` is true; NoUsableRows when no row fits max_length;
-    InvalidInput when the loss stops being a number or a target module does not exist; ResourceExhausted when memory
-    runs out at batch size 1.
+    Raises Interrupted (after saving) once `should_stop()` is true, or when a peer is gone, MemoryRanOut when one of
+    several runs out of memory; InvalidSettings when they cannot share the batch; NoUsableRows when no row fits
+    max_length; InvalidInput when the loss stops being a number or a target module does not exist; ResourceExhausted
+    when memory runs out at batch size 1.
     """
+    metrics = MetricsLog(work_folder / "metrics.jsonl")
+    fitted = _fit(
+        base,
+        train_rows,
+        validation_rows,
+        settings=settings,
+        work_folder=work_folder,
+        peers=peers or Peers(),
+        metrics=metrics,
+        progress=progress,
+        should_stop=should_stop,
+        on_sealed=on_sealed,
+        memory_kills=memory_kills,
+        extra_callbacks=extra_callbacks,
+    )
+    run_folder = work_folder / "checkpoints"
+    last = checkpoints.newest_intact(run_folder)
+    assert last is not None, "the last step always saves a checkpoint"
+    state = _state_of(last)
+    best_step = int(state["best_global_step"] or 0) if fitted.has_validation else 0
+    best = run_folder / f"checkpoint-{best_step}" if best_step else last
+    adapter_folder = work_folder / "adapter"
+    write_adapter(best, adapter_folder, base_name=base_name)
+    return TrainingOutcome(
+        adapter_folder=adapter_folder,
+        adapter_hash=checkpoints.sha256_of(adapter_folder / "adapter_model.safetensors"),
+        metrics_path=metrics.path,
+        num_steps=checkpoints.step_of(last),
+        best_step=checkpoints.step_of(best),
+        stopped_early=checkpoints.step_of(last) < int(state["max_steps"]),
+        num_rows_dropped=fitted.num_dropped,
+        train_loss=metrics.last_train_loss(),
+        validation_loss=float(state["best_metric"]) if fitted.has_validation else math.nan,
+        batch_size=fitted.plan.batch_size,
+        dtype=_dtype_name(fitted.dtype),
+    )
+
+
+def help_train(
+    base: str | Path,
+    train_rows: Sequence[TrainingRow],
+    validation_rows: Sequence[TrainingRow],
+    *,
+    settings: TrainingSettings,
+    work_folder: Path,
+    peers: Peers,
+    should_stop: Callable[[], bool] | None = None,
+    memory_kills: int = 0,
+) -> None:
+    """Take part in the training that another process does by `train` with the same arguments; hands over nothing."""
+    _fit(
+        base,
+        train_rows,
+        validation_rows,
+        settings=settings,
+        work_folder=work_folder,
+        peers=peers,
+        should_stop=should_stop,
+        memory_kills=memory_kills,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    plan: TrainingSettings
+    """The settings with the batch as it was made in the end."""
+    dtype: torch.dtype
+    has_validation: bool
+    num_dropped: int
+
+
+def _fit(
+    base: str | Path,
+    train_rows: Sequence[TrainingRow],
+    validation_rows: Sequence[TrainingRow],
+    *,
+    settings: TrainingSettings,
+    work_folder: Path,
+    peers: Peers,
+    metrics: MetricsLog | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    on_sealed: Callable[[Path], None] | None = None,
+    memory_kills: int = 0,
+    extra_callbacks: Sequence[TrainerCallback] = (),
+) -> _Fitted:
+    """Train from the newest whole checkpoint to the last step, which leaves one; `metrics` where this process leads."""
     settings.check()
     without_progress_bars()
     run_folder = work_folder / "checkpoints"
-    metrics = MetricsLog(work_folder / "metrics.jsonl")
     work_folder.mkdir(parents=True, exist_ok=True)
 
-    plan = settings
+    plan = split_batch(settings, peers.rank.of)
     for _ in range(memory_kills):
-        plan = _with_smaller_batch(plan, None)
+        plan = _with_smaller_batch(plan, None, num_processes=peers.rank.of)
     while True:
-        loaded = load_model(base, dtype=_dtype_of_first_attempt(work_folder) or settings.dtype)
-        (work_folder / _DTYPE_FILE).write_text(_dtype_name(loaded.dtype), "utf-8")
+        dtype = peers.all_know(lambda: _chosen_dtype(base, settings, work_folder))
+        loaded = load_model(base, dtype=dtype)
         rows, num_train_dropped = rows_within(loaded.tokenizer, train_rows, max_length=settings.max_length)
         held_out, num_held_out_dropped = rows_within(loaded.tokenizer, validation_rows, max_length=settings.max_length)
         num_dropped = num_train_dropped + num_held_out_dropped
@@ -119,16 +218,17 @@ def train(
                 metadata={"too_long": str(num_train_dropped)},
             )
 
-        checkpoint = checkpoints.newest_intact(run_folder)
-        metrics.cut_after(checkpoints.step_of(checkpoint) if checkpoint else 0)
+        checkpoint = _common_checkpoint(run_folder, peers)
+        if metrics is not None:
+            metrics.cut_after(checkpoints.step_of(checkpoint) if checkpoint else 0)
         # Before the adapter is made: its random start belongs to what a seed decides.
         set_seed(plan.seed)
-        trainer = build_trainer(loaded, rows, held_out, plan, run_folder)
+        trainer = build_trainer(loaded, rows, held_out, plan, run_folder, rank=peers.rank)
         for callback in (
             StopOnUnusableLoss(plan),
-            ReportProgress(metrics, progress),
-            SealCheckpoints(on_sealed),
-            StopOnRequest(should_stop),
+            *([ReportProgress(metrics, progress)] if metrics is not None else []),
+            SealCheckpoints(peers, on_sealed),
+            StopOnRequest(peers, should_stop),
             *extra_callbacks,
         ):
             trainer.add_callback(callback)
@@ -141,40 +241,47 @@ def train(
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             break
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            if peers.is_lost(error):
+                raise Interrupted(f"another process of this training is gone: {error}") from error
             if not _is_out_of_memory(error):
                 raise
-            plan = _with_smaller_batch(plan, error)
+            smaller = _with_smaller_batch(plan, error, num_processes=peers.rank.of)
+            if not peers.rank.is_alone:
+                # The others are in the middle of the same step, and cannot be told.
+                raise MemoryRanOut(f"memory ran out at {plan.batch_size // peers.rank.of} rows a process") from error
+            plan = smaller
         # Outside of the handler, whose traceback keeps every tensor of the failed step alive.
         del trainer, loaded
         _free_memory()
-
-    last = checkpoints.newest_intact(run_folder)
-    assert last is not None, "the last step always saves a checkpoint"
-    state = _state_of(last)
-    best_step = int(state["best_global_step"] or 0) if held_out else 0
-    best = run_folder / f"checkpoint-{best_step}" if best_step else last
-    adapter_folder = work_folder / "adapter"
-    write_adapter(best, adapter_folder, base_name=base_name)
-    return TrainingOutcome(
-        adapter_folder=adapter_folder,
-        adapter_hash=checkpoints.sha256_of(adapter_folder / "adapter_model.safetensors"),
-        metrics_path=metrics.path,
-        num_steps=checkpoints.step_of(last),
-        best_step=checkpoints.step_of(best),
-        stopped_early=checkpoints.step_of(last) < int(state["max_steps"]),
-        num_rows_dropped=num_dropped,
-        train_loss=metrics.last_train_loss(),
-        validation_loss=float(state["best_metric"]) if held_out else math.nan,
-        batch_size=plan.batch_size,
-        dtype=_dtype_name(loaded.dtype),
-    )
+    return _Fitted(plan, loaded.dtype, bool(held_out), num_dropped)
 
 
-def _dtype_of_first_attempt(work_folder: Path) -> DType | None:
-    """The format to go on with: `auto` is decided once a run, since another attempt might measure otherwise."""
+def _chosen_dtype(base: str | Path, settings: TrainingSettings, work_folder: Path) -> DType:
+    """The format to train in: `auto` is decided once a run, since another attempt might measure otherwise."""
     path = work_folder / _DTYPE_FILE
     written = path.read_text("utf-8") if path.is_file() else ""
-    return "bfloat16" if written == "bfloat16" else "float32" if written == "float32" else None
+    if written == "bfloat16" or written == "float32":
+        return cast(DType, written)
+    chosen = _dtype_name(dtype_of(base, settings.dtype))
+    path.write_text(chosen, "utf-8")
+    return cast(DType, chosen)
+
+
+def _common_checkpoint(run_folder: Path, peers: Peers) -> Path | None:
+    """The newest whole checkpoint of the first process, which every node must have; Unavailable when one has not."""
+
+    def newest() -> str:
+        found = checkpoints.newest_intact(run_folder)
+        return found.name if found else ""
+
+    name = peers.all_know(newest)
+
+    def look() -> None:
+        if name and not checkpoints.is_intact(run_folder / name):
+            raise Unavailable(f"node of process {peers.rank.number} has not {name}, which the first one goes on from")
+
+    peers.once_a_node(look)
+    return run_folder / name if name else None
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
@@ -187,13 +294,17 @@ def build_trainer(
     held_out: Sequence[TokenRow],
     settings: TrainingSettings,
     run_folder: Path,
+    *,
+    rank: Rank | None = None,
 ) -> SFTTrainer:
-    """TRL's trainer as this project sets it up, without callbacks; `loaded.model` gets the adapter put on."""
+    """TRL's trainer as this project sets it up, without callbacks that report; `loaded.model` gets the adapter."""
+    rank = rank or Rank()
+    share = replace(settings, batch_size=settings.batch_size // rank.of)
     try:
         with without_library_warnings():
-            trainer = SFTTrainer(
+            trainer = (SFTTrainer if rank.is_alone else SharedTrainer)(
                 model=loaded.model,
-                args=_sft_config(settings, run_folder, dtype=loaded.dtype, has_validation=bool(held_out)),
+                args=_sft_config(share, run_folder, dtype=loaded.dtype, has_validation=bool(held_out)),
                 train_dataset=Dataset.from_list(as_columns(rows)),
                 eval_dataset=Dataset.from_list(as_columns(held_out)) if held_out else None,
                 processing_class=loaded.tokenizer,
@@ -207,8 +318,12 @@ def build_trainer(
             "use all-linear, or names of its linear layers",
             metadata={"setting": "target_modules", "value": settings.target_modules},
         ) from error
+    pad_token_id = int(loaded.tokenizer.pad_token_id or 0)
     if settings.packing:
-        trainer.data_collator = PackedRowCollator(int(loaded.tokenizer.pad_token_id or 0))
+        trainer.data_collator = PackedRowCollator(pad_token_id)
+    if isinstance(trainer, SharedTrainer):
+        trainer.fill_up(pad_token_id)
+        trainer.add_callback(SeedSteps(settings.seed, rank))
     if held_out and settings.early_stopping_patience > 0:
         trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
     trainer.remove_callback(PrinterCallback)
@@ -252,6 +367,8 @@ def _sft_config(settings: TrainingSettings, run_folder: Path, *, dtype: torch.dt
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
+        # An adapter takes part in every step with all its weights.
+        ddp_find_unused_parameters=False,
         seed=settings.seed,
         data_seed=settings.seed,
     )
@@ -269,16 +386,19 @@ def _lora_config(settings: TrainingSettings) -> LoraConfig:
     )
 
 
-def _with_smaller_batch(plan: TrainingSettings, error: BaseException | None) -> TrainingSettings:
+def _with_smaller_batch(
+    plan: TrainingSettings, error: BaseException | None, *, num_processes: int = 1
+) -> TrainingSettings:
     """The batch in parts, half as large where that leaves no row over: every step still learns from the same rows."""
-    if plan.batch_size == 1:
+    share = plan.batch_size // num_processes
+    if share == 1:
         raise ResourceExhausted(
             f"memory ran out at batch size 1 with max_length={plan.max_length}: lower max_length or adapter_size, "
             "choose a smaller base model, or give the training more memory",
             reason="OUT_OF_MEMORY",
             metadata={"batch_size": "1", "max_length": str(plan.max_length)},
         ) from error
-    parts = next(n for n in range(2, plan.batch_size + 1) if plan.batch_size % n == 0)
+    parts = next(n for n in range(2, share + 1) if share % n == 0)
     smaller = replace(
         plan, batch_size=plan.batch_size // parts, gradient_accumulation=plan.gradient_accumulation * parts
     )
