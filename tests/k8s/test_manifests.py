@@ -112,7 +112,7 @@ def job_of(overlay: str, kind: str, *, nodes: int = 1) -> Object:
 
 
 def lint(overlay: str, text: str, file: Path) -> None:
-    """Assert that kube-linter has nothing to say about objects, with Jobs as an overlay's services launch them beside."""
+    """Assert that kube-linter has nothing to say about objects, and about Jobs as an overlay has them launched."""
     jobs = [job_of(overlay, "tune", nodes=2), job_of(overlay, "judge", nodes=2)]
     for job in jobs:
         job["metadata"]["namespace"] = "tunesmith"
