@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunesmith.ports.bus import Message
 
@@ -23,7 +23,7 @@ class Parked:
     message: Message
     """As the attempt that comes next."""
     before: Message | None
-    """What was taken in just before it; None when that was committed before anything waited."""
+    """Where the one stood that was taken in just before it; None when that was committed before anything waited."""
     num_faults: int
     """Failed attempts that its surroundings are not to blame for."""
 
@@ -64,7 +64,9 @@ class Parking:
 
     def park(self, message: Message, *, due_s: float = 0.0, num_faults: int = 0) -> None:
         """Let the partition's next message wait. `due_s` is when its key is tried, if none waits before it."""
-        self._parked[message.offset] = Parked(message, self.newest, num_faults)
+        # Its place is enough to commit it: what is done must not be kept in memory.
+        before = self.newest and replace(self.newest, event=None, raw=None)
+        self._parked[message.offset] = Parked(message, before, num_faults)
         self._keys.setdefault(message.key, deque()).append(message.offset)
         self._due_s.setdefault(message.key, due_s)
         self._size_bytes += message.size_bytes

@@ -23,6 +23,7 @@ from tunesmith.domain.errors import InvalidInput, StoreUnavailable, Unavailable
 from tunesmith.domain.events import RUN_SUCCEEDED, Event
 from tunesmith.jobs import parking
 from tunesmith.jobs.consuming import BATCH_S, MAX_ATTEMPTS, MAX_OUTAGE_ATTEMPTS, MAX_RETRY_S, ConsumerLoop
+from tunesmith.ports.bus import Message
 
 TOPIC = "topic"
 
@@ -381,6 +382,17 @@ def test_an_event_that_cannot_become_a_dead_letter_is_kept(plant: Plant, member:
 
     assert plant.dead() == [("a0", 2)]
     assert plant.uncommitted() == []
+
+
+def test_what_is_done_is_not_kept_in_memory_by_what_waits_behind_it() -> None:
+    large = Message("t", 0, 1, "a", Event("e", RUN_SUCCEEDED, "/s", "a", "", {}), 1, raw=bytearray(1 << 20))
+    failing = Message("t", 0, 2, "b", None, 1)
+    here = parking.Parking(large)
+
+    here.park(failing, due_s=0.0)
+
+    assert here.last_done is not None
+    assert (here.last_done.offset, here.last_done.event, here.last_done.raw) == (1, None, None)
 
 
 def test_a_batch_takes_no_longer_than_the_shortest_time_that_a_member_may_be_silent() -> None:
