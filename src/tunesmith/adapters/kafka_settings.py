@@ -33,8 +33,11 @@ class KafkaSettings(BaseSettings):
     """Before the names of topics and groups, such as `prod.`, where installations share a cluster."""
     session_timeout_s: float = Field(default=10.0, ge=1, le=300)
     """So long after its death a member's partitions go to others; brokers have a least value of their own."""
-    max_poll_interval_s: float = Field(default=30.0, ge=1, le=3600)
-    """A member that has not asked for messages for so long loses its partitions."""
+    max_poll_interval_s: float = Field(default=45.0, ge=2, le=3600)
+    """A member that has not asked for messages for so long loses its partitions.
+
+    The default is longer than a store that hangs holds up one event: three reads of 10 s each.
+    """
     partitions: int = Field(default=4, ge=1, le=1000)
     """Partitions of a topic that is created: at most so many replicas of a service consume at once."""
     replication_factor: int = Field(default=-1, ge=-1, le=100)

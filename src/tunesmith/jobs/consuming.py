@@ -49,8 +49,10 @@ REBUILD_AFTER_S = 1.0
 POLL_MESSAGES = 100
 """Most messages of one poll."""
 BATCH_S = 1.0
-"""So long messages are handled before the next poll; the handler that is at work then may end. A member that does not
-poll loses its partitions, so what is left of the batch is asked for again."""
+"""So long messages are handled before the next poll; the handler that is at work then may end.
+
+A member that does not poll loses its partitions, so what is left of the batch is asked for again.
+"""
 
 Partition = tuple[str, int]
 """Topic and number."""
@@ -133,6 +135,8 @@ class _Member:
         self._parkings: dict[Partition, Parking] = {}
         self._handled: dict[Partition, Message] = {}
         """The last message of each partition that is still to be committed, where nothing is parked."""
+        self._retries_first = False
+        """Whether the last batch left no time to try again what was due."""
         self._put_off: set[Partition] = set()
         """Whose messages of this batch come again."""
 
@@ -149,7 +153,11 @@ class _Member:
             for partition, parking in list(self._parkings.items()):
                 if (first := parking.first) and not self.subscription.holds(first.message):
                     self._forget(partition)
-            return self._take_all(messages, until_s) + self._try_again(until_s)
+            # Once time is up, not one handler more: it may be at work for as long as a member may be silent.
+            done = self._try_again(until_s) if self._retries_first else 0
+            done += self._take_all(messages, until_s)
+            self._retries_first = self._clock.monotonic_s() >= until_s and not self._retries_first
+            return done if self._clock.monotonic_s() >= until_s else done + self._try_again(until_s)
         finally:
             self._commit_all()
 
@@ -205,7 +213,7 @@ class _Member:
         return False
 
     def _try_again(self, until_s: float) -> int:
-        """Try the keys that are due, at least one of them; how many messages were done."""
+        """Try the keys that are due; how many messages were done."""
         done = 0
         now_s = self._clock.monotonic_s()
         due = sorted((*due, partition) for partition, parking in self._parkings.items() for due in parking.due(now_s))

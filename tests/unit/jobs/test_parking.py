@@ -356,16 +356,17 @@ def test_slow_handlers_leave_the_rest_of_a_batch_for_the_next_poll(plant: Plant,
 
 
 def test_slow_failures_do_not_keep_the_consumer_from_polling(plant: Plant, member: Member) -> None:
-    plant.takes_s = 20.0
+    plant.takes_s = 30.0
     plant.publish(*"abcdef")
     plant.wrong |= dict.fromkeys(plant.ids, Unavailable("no answer"))
 
     for _ in range(20):
         before = len(plant.tried)
         member.turn()
-        assert len(plant.tried) - before <= 2, "one that came and one that was due"
+        assert len(plant.tried) - before <= 1
 
     assert set(plant.tried) == set(plant.ids)
+    assert len(plant.tried) > len(plant.ids)
 
 
 def test_an_event_that_cannot_become_a_dead_letter_is_kept(plant: Plant, member: Member) -> None:
