@@ -282,7 +282,10 @@ class KubernetesLauncher:
         text, is_final = self._read_log(pod)
         with self._lock:
             if not text:
-                text = _tail(last_words(pods).encode()) or self._logs.get(str(pod["metadata"]["uid"]), (0.0, ""))[1]
+                text = (
+                    _tail((last_words([pod]) or last_words(pods)).encode())
+                    or self._logs.get(str(pod["metadata"]["uid"]), (0.0, ""))[1]
+                )
             if is_final:
                 _put(self._logs, uid, (0.0, text))
         return text

@@ -209,6 +209,33 @@ def test_a_pod_that_was_drained_away_is_replaced_and_the_launch_goes_on(cluster,
     assert launcher.status("job") == LaunchStatus("running")
 
 
+TAKEN_AWAY = terminated(143) | {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "state", "code", "log"),
+    [
+        (terminated(75, message="gone"), terminated(1, message="the cause"), "exited", 1, "the cause"),
+        (terminated(71, message="the cause"), terminated(75, message="gone"), "exited", 71, "the cause"),
+        (terminated(75, message="saved"), terminated(75, message="saved"), "exited", 75, "saved"),
+        (terminated(1, message="the cause"), terminated(137, message=""), "exited", 1, "the cause"),
+        (terminated(1, message="gone"), TAKEN_AWAY, "lost", None, "gone"),
+    ],
+)
+def test_of_pods_that_share_a_training_the_one_that_the_others_followed_is_told(
+    cluster, launcher, first, second, state, code, log
+):
+    launcher.launch("job", ["work"], env={})
+    for pod in [cluster.add_pod("job", first), cluster.add_pod("job", second)]:
+        launcher.names()
+        cluster.write("pods", pod, change="DELETED")
+    cluster.fail("job", "BackoffLimitExceeded")
+
+    status = told(launcher)
+
+    assert (status.state, status.exit_code, status.log_tail) == (state, code, log)
+
+
 def test_a_deadline_that_passed_is_the_end_and_a_stop_is_not_that(cluster, launcher):
     launcher.launch("job", ["work"], env={})
     launcher.launch("stopped", ["work"], env={})

@@ -8,7 +8,7 @@ from tunesmith.domain.errors import FailedPrecondition, PermissionRefused, Resou
 from tunesmith.domain.jobs import Job
 from tunesmith.jobs.losses import MAX_FAILURES
 from tunesmith.jobs.refusals import PATIENCE_S
-from tunesmith.jobs.worker import EXIT_MISCONFIGURED
+from tunesmith.jobs.worker import EXIT_MISCONFIGURED, EXIT_OUT_OF_MEMORY
 from tunesmith.ports.launcher import OUT_OF_MEMORY, LaunchStatus
 
 MEMORY_KILL = LaunchStatus("exited", -9, "step 7\n", OUT_OF_MEMORY, "wanted more than its limit: raise memory")
@@ -114,9 +114,10 @@ def test_a_stuck_launch_is_stopped_and_its_job_fails_with_the_reason(workshop):
     assert ended.error.message == NO_IMAGE.message
 
 
-def test_a_training_that_was_killed_for_its_memory_is_tried_with_less_and_not_blamed(workshop):
+@pytest.mark.parametrize("kill", [MEMORY_KILL, LaunchStatus("exited", EXIT_OUT_OF_MEMORY)])
+def test_a_training_that_was_killed_for_its_memory_is_tried_with_less_and_not_blamed(workshop, kill):
     for attempt in range(1, MAX_FAILURES + 2):
-        workshop.launcher.end(running(workshop).replace("-1", f"-{attempt}"), MEMORY_KILL)
+        workshop.launcher.end(running(workshop).replace("-1", f"-{attempt}"), kill)
         workshop.reconciler.tick()
         workshop.reconciler.tick()
 

@@ -334,7 +334,7 @@ def _sft_config(settings: TrainingSettings, run_folder: Path, *, dtype: torch.dt
     on_gpu = torch.cuda.is_available()
     # The best weights can only be handed over if they were saved, so with validation every evaluation saves as well.
     save_steps = settings.eval_every_steps if has_validation else settings.save_every_steps
-    return SFTConfig(
+    config = SFTConfig(
         output_dir=str(run_folder),
         use_cpu=not on_gpu,
         bf16=dtype == torch.bfloat16,
@@ -372,6 +372,10 @@ def _sft_config(settings: TrainingSettings, run_folder: Path, *, dtype: torch.dt
         seed=settings.seed,
         data_seed=settings.seed,
     )
+    if config.n_gpu > 1:
+        # One process uses one GPU: transformers would spread the model over all, with as many times the batch.
+        config._n_gpu = 1
+    return config
 
 
 def _lora_config(settings: TrainingSettings) -> LoraConfig:
