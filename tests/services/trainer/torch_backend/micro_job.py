@@ -76,7 +76,7 @@ class TrainingJob:
 
     def kill(self, rank: int, *, after_step: int) -> None:
         """SIGKILL that process once the training is past a step."""
-        eventually(lambda: self.num_steps() > after_step, timeout_s=120)
+        eventually(lambda: self.num_steps() > after_step, timeout_s=300)
         process = self.process(rank)
         assert process is not None
         os.kill(process, signal.SIGKILL)
