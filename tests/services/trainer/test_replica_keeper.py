@@ -260,6 +260,18 @@ def test_a_promotion_that_failed_may_be_asked_for_again(world: World) -> None:
     assert world.champion() == "mv-2"
 
 
+def test_a_late_word_about_an_earlier_attempt_does_not_fail_the_next_one(world: World) -> None:
+    wishes = Wishes(world.store)
+    first = wishes.ask(RECIPE, "mv-2")
+    wishes.note(first, "failed", "NO_GPU", "no GPU")
+    again = wishes.ask(RECIPE, "mv-2")
+    wishes.note(first, "failed", "NO_GPU", "no GPU")
+    assert world.wish("mv-2") == "wanted"
+    wishes.note(again, "ready")
+    wishes.note(first, "starting")
+    assert world.wish("mv-2") == "ready"
+
+
 def test_a_server_that_takes_too_long_goes_on_starting_for_whoever_asks_again(world: World) -> None:
     world.with_champion().ready_after = 20
     world.patience_s = 20.0

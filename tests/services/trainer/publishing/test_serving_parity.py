@@ -12,6 +12,7 @@ import pytest
 from publishable import PROMPTS, build_lora, set_theta
 from published_world import RECIPE, World
 
+from contract.deadline import eventually
 from doubles.fake_clock import FakeClock
 from tunesmith.adapters.generator_serving import GeneratorServing
 from tunesmith.domain import keys
@@ -161,7 +162,14 @@ def merged(merged_once: Path, tmp_path: Path) -> Path:
 @pytest.mark.heavy
 def test_the_generator_of_a_running_server_agrees_over_grpc(judged: Judged) -> None:
     with session(judged.world.folder / "data") as address:
-        judged.promote(GeneratorServing(lambda: address))
+        generator = GeneratorServing(lambda: address)
+        assert not generator.is_used(RECIPE, "mv-judged")
+        judged.promote(generator)
+        eventually(lambda: generator.is_used(RECIPE, "mv-judged"))
+        assert not generator.is_used(RECIPE, "mv-passed")
+        assert not generator.is_used("lyrics", "mv-judged")
+    with pytest.raises(Unavailable):
+        generator.is_used(RECIPE, "mv-judged")
     assert judged.champion() == "mv-judged"
     assert judged.detail().startswith(f"served = judged: {len(PROMPTS)} of {len(PROMPTS)} prompts, largest difference ")
     check = find_check(judged.store, RECIPE, "mv-judged")
