@@ -44,12 +44,13 @@ SMALL = {"cpu": "20m", "memory": "64Mi"}
 def template(**changes: Any) -> dict[str, Any]:
     """The PodTemplate that we ship, with a server that is small; `changes` are the server's."""
     item: dict[str, Any] = yaml.safe_load((K8S / "components" / "tgi-replicas" / "template.yaml").read_text())
-    pod = item["template"]["spec"]
+    pod = item["template"]["spec"] | {"terminationGracePeriodSeconds": 3}
+    item["template"]["spec"] = pod
     [fetch], [server] = pod["initContainers"], pod["containers"]
-    fetch |= {"command": ["python", "-c", FETCH], "envFrom": [], "image": IMAGE}
+    fetch |= {"command": ["python", "-c", FETCH], "envFrom": [], "env": [], "image": IMAGE}
     server |= {"command": ["python", "-c", SERVE], "args": [], "envFrom": [], "image": IMAGE, "workingDir": "/tmp"}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        server[probe] = {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1}
+        server[probe] = {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1, "failureThreshold": 300}
     server["lifecycle"] = {"preStop": {"sleep": {"seconds": 1}}}
     for container in (fetch, server):
         container["imagePullPolicy"] = "IfNotPresent"

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from contract.deadline import eventually
 from doubles.fake_clock import FakeClock
+from doubles.kubernetes_api import FakeCluster
 from doubles.replica_host import HostedReplicas, ReplicaHost
+from tunesmith.adapters.kubernetes_replica import replica_name
+from tunesmith.adapters.kubernetes_settings import KubernetesSettings
 from tunesmith.adapters.local_store import LocalStore
 from tunesmith.domain import keys
 from tunesmith.domain.errors import (
     FailedPrecondition,
     Interrupted,
+    InvalidSettings,
     NotFound,
     PermissionRefused,
     TunesmithError,
@@ -24,8 +29,10 @@ from tunesmith.domain.errors import (
 )
 from tunesmith.domain.models import GateResult, ModelVersion, Report
 from tunesmith.domain.parity import NotAsJudged, Probe, Probes, ProbeToken, ServedAnswers, ServedToken
+from tunesmith.platform import Platform
 from tunesmith.ports.replicas import Replica
-from tunesmith_trainer import registry
+from tunesmith.settings import Settings
+from tunesmith_trainer import bootstrap, registry
 from tunesmith_trainer.parity import ParityGate
 from tunesmith_trainer.replicas import (
     DRAIN_S,
@@ -431,6 +438,38 @@ class Reads:
             return found
 
         return call
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[FakeCluster]:
+    cluster = FakeCluster(tmp_path)
+    meta = {"name": "tgi"}
+    cluster.write("podtemplates", {"metadata": meta, "template": {"spec": {"containers": [{"name": "tgi"}]}}})
+    yield cluster
+    cluster.close()
+
+
+def test_where_the_setting_says_so_the_service_keeps_servers_on_its_cluster(
+    world: World, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_KUBERNETES_KUBECONFIG", str(cluster.kubeconfig))
+    world.with_champion()
+    settings = {"data": tmp_path, "store": f"file://{tmp_path}/store", "serving": "grpc://127.0.0.1:9"}
+    for chosen, num_loops in (("none", 0), ("kubernetes", 1)):
+        platform = Platform.open(Settings(**settings, serving_replicas=chosen))  # type: ignore[arg-type]
+        loops = bootstrap._keeping(platform)
+        assert len(loops) == num_loops
+        platform.close()
+    [loop] = loops
+    loop.start()
+    made = eventually(lambda: [name for kind, name in cluster.objects if kind == "deployments"])
+    loop.stop()
+    assert made == [replica_name(RECIPE, "mv-1", KubernetesSettings())]
+
+
+def test_servers_without_a_generator_that_answers_from_them_are_a_wrong_setting() -> None:
+    with pytest.raises(InvalidSettings, match=r"SERVING_REPLICAS='kubernetes': .*needs TUNESMITH_SERVING=grpc"):
+        Settings.read(serving="none", serving_replicas="kubernetes")
 
 
 class Mortal:
