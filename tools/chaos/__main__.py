@@ -1,10 +1,10 @@
 """Kills everything, again and again, and says what was lost: `make chaos`.
 
-An episode is a fresh system with jobs under way. A random victim at a time is killed with SIGKILL: a service, a
-worker, the broker, the store, or whatever process reaches a named point of ARCHITECTURE.md's crash table first. After
-the last fault every job must end within a minute; then jobs, launches, events, models and leftovers are counted.
-Prints a table, and ends with 1 when anything was lost or doubled. The same seed draws the same victims and delays;
-what a process was doing at that moment is up to the machine.
+Both modes are played beside each other. An episode is a fresh system with jobs under way. A random victim at a time is
+killed with SIGKILL: a service, a worker, the broker, the store, or whatever process reaches a named point of
+ARCHITECTURE.md's crash table first. After the last fault every job must end within a minute; then jobs, launches,
+events, models and leftovers are counted. Prints a table, and ends with 1 when anything was lost or doubled. The same
+seed draws the same victims and delays; what a process was doing at that moment is up to the machine.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -48,6 +50,10 @@ MAX_POLL_INTERVAL_S = 2.0
 MakeFleet = Callable[[Path, int], AbstractContextManager[Fleet]]
 
 
+class _Stopped(Exception):
+    """Another mode broke, or somebody interrupted."""
+
+
 class Episode:
     """Kills until `num_kills` processes have died."""
 
@@ -59,12 +65,14 @@ class Episode:
         on_kill: Callable[[], None],
         *,
         points: Mapping[str, str],
+        stopping: threading.Event,
     ) -> None:
         self._fleet = fleet
         self._chance = chance
         self._num_kills = num_kills
         self._on_kill = on_kill
         self._points = points
+        self._stopping = stopping
         self.findings = Findings()
 
     def run(self, workload: Workload) -> None:
@@ -73,6 +81,7 @@ class Episode:
         self._await_first_job(workload)
         idle_s = time.monotonic()
         while self.findings.num_kills < self._num_kills and time.monotonic() - idle_s < 120 and not workload.errors:
+            self._check_stopping()
             time.sleep(self._chance.uniform(0.0, 0.6))
             if what := self._strike():
                 idle_s = time.monotonic()
@@ -86,7 +95,12 @@ class Episode:
     def _await_first_job(self, workload: Workload) -> None:
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while not workload.acknowledged and not workload.errors and time.monotonic() < deadline_s:
+            self._check_stopping()
             time.sleep(0.05)
+
+    def _check_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
 
     def _strike(self) -> str:
         """Kill one process; what it was, or "" when there was none."""
@@ -157,7 +171,7 @@ def main() -> int:
     modes = ("embedded", "real") if options.mode == "both" else (options.mode,)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        found = {mode: _play_mode(mode, options.kills // len(modes), folder, options, bar) for mode in modes}
+        found = _play(modes, folder, options, bar)
     console.print(_kill_table(found), _table(found))
     fine = all(findings.ok for findings in found.values())
     if not fine:
@@ -167,7 +181,27 @@ def main() -> int:
     return 0 if fine else 1
 
 
-def _play_mode(mode: str, kills: int, folder: Path, options: argparse.Namespace, bar: Progress) -> Findings:
+def _play(modes: Sequence[str], folder: Path, options: argparse.Namespace, bar: Progress) -> dict[str, Findings]:
+    """All modes at once; what was started is stopped when one breaks, or when this is interrupted."""
+    stopping = threading.Event()
+    with ThreadPoolExecutor(len(modes)) as players:
+        playing = {
+            mode: players.submit(_play_mode, mode, options.kills // len(modes), folder, options, bar, stopping)
+            for mode in modes
+        }
+        try:
+            wait(playing.values(), return_when=FIRST_EXCEPTION)
+        finally:
+            stopping.set()
+    broken = [error for player in playing.values() if (error := player.exception())]
+    for error in sorted(broken, key=lambda error: isinstance(error, _Stopped)):
+        raise error
+    return {mode: player.result() for mode, player in playing.items()}
+
+
+def _play_mode(
+    mode: str, kills: int, folder: Path, options: argparse.Namespace, bar: Progress, stopping: threading.Event
+) -> Findings:
     """Episode after episode, until so many have been killed."""
     task = bar.add_task(mode, total=kills)
     found = Findings()
@@ -176,11 +210,13 @@ def _play_mode(mode: str, kills: int, folder: Path, options: argparse.Namespace,
             where = folder / mode / f"{episode:03d}"
             where.mkdir(parents=True, exist_ok=True)
             num_kills = min(options.episode_kills, kills - found.num_kills)
-            trains = options.train_every and episode % options.train_every == 0
+            # Not in both modes at once: PyTorch alone takes a core for some ten seconds.
+            turn = episode + (options.train_every // 2 if mode == "real" else 0)
+            trains = options.train_every and turn % options.train_every == 0
             chance = random.Random(f"{options.seed}/{mode}/{episode}")
             with make(where, episode) as fleet:
                 points = POINTS | TRAINING_POINTS if trains else POINTS
-                played = Episode(fleet, chance, num_kills, lambda: bar.advance(task), points=points)
+                played = Episode(fleet, chance, num_kills, lambda: bar.advance(task), points=points, stopping=stopping)
                 base = _base_model(folder) if trains else None
                 played.run(Workload(fleet, max_under_way=options.jobs, base_model=base))
             findings = played.findings

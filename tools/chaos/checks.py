@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ QUIET_S = 4.0
 
 EXIT_S = 10.0
 """How long a worker whose job has ended may take to end itself: its interpreter has things to put away."""
+
+_ENVIRONMENT = threading.Lock()
+"""Held while this process's environment is that of a fleet."""
 
 TOPICS = tuple(topic_of(service) for service in ("scraper", "captioner", "trainer"))
 
@@ -196,18 +200,19 @@ def _check_events(platform: Platform, jobs: Mapping[str, Job], findings: Finding
 @contextlib.contextmanager
 def _opened(fleet: Fleet) -> Iterator[Platform]:
     """The episode's store and bus, opened by this process under the settings that its services have."""
-    before = {name: os.environ.get(name) for name in fleet.settings}
-    os.environ.update(fleet.settings)
-    try:
-        data = fleet.folder / "outside"
-        given = {} if "TUNESMITH_DATA" in fleet.settings else {"data": data}
-        platform = Platform.open(Settings.read(**given))
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    with _ENVIRONMENT:
+        before = {name: os.environ.get(name) for name in fleet.settings}
+        os.environ.update(fleet.settings)
+        try:
+            data = fleet.folder / "outside"
+            given = {} if "TUNESMITH_DATA" in fleet.settings else {"data": data}
+            platform = Platform.open(Settings.read(**given))
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
     try:
         yield platform
     finally:

@@ -17,6 +17,9 @@ import psutil
 import real_parts as parts
 
 INJECT = Path(__file__).parent / "inject"
+ENVIRONMENT = dict(os.environ)
+"""What processes of this tool start from; its own environment changes while it looks at what they left."""
+
 SERVICES = ("scraper", "captioner", "trainer", "generator")
 
 
@@ -36,7 +39,7 @@ class Member:
         self.started_s = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.argv, env={**os.environ, **self.env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.argv, env={**ENVIRONMENT, **self.env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     @property
@@ -162,7 +165,7 @@ def separate(folder: Path, real: RealParts, *, episode: int, max_poll_interval_s
     }
     subprocess.run(
         [sys.executable, "-m", "tunesmith.cli", "setup"],
-        env={**os.environ, **shared},
+        env={**ENVIRONMENT, **shared},
         check=True,
         stdout=subprocess.DEVNULL,
         timeout=120,
