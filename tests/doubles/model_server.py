@@ -55,6 +55,8 @@ class ModelServer:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     num_running: Counter[str] = field(default_factory=Counter)
     """By path."""
+    num_checks: int = 0
+    """Times that its health was asked for."""
     url: str = ""
     _loaded: set[str] = field(default_factory=set)
     _runner: web.AppRunner | None = None
@@ -137,6 +139,7 @@ class ModelServer:
         )
 
     async def _health(self, _: web.Request) -> web.Response:
+        self.num_checks += 1
         return web.Response()
 
     async def _metrics(self, _: web.Request) -> web.Response:

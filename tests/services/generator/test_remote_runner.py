@@ -238,6 +238,24 @@ async def test_an_adapter_of_the_start_is_told_from_one_that_the_base_would_answ
     assert await asked(runner, adapter="v1") == "v1 None "
 
 
+async def test_a_server_that_was_started_with_another_version_is_asked_and_told_of_once(
+    start_server: StartServer, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While versions change, each server has one of the two; a check every two seconds must not be six requests."""
+    has, lacks = await start_server(), await start_server(started_with=("v0",))
+    runner = opened(f"tgi+{has.url},{lacks.url}")
+    await runner.load(ADAPTER)
+    asked_by_then = len(lacks.bodies)
+    assert asked_by_then > 0
+
+    checks = lacks.num_checks
+    await until(lambda: lacks.num_checks >= checks + 5)
+
+    assert len(lacks.bodies) == asked_by_then
+    assert sum("does not answer with v1" in record.getMessage() for record in caplog.records) == 1
+    assert await asked(runner, adapter="v1")
+
+
 async def test_a_merged_model_is_recognised_by_its_folder(start_server: StartServer, opened: Open) -> None:
     server = await start_server(model_id="/models/v7", started_with=())
     runner = opened(f"tgi+{server.url}")

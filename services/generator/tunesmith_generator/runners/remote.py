@@ -74,6 +74,8 @@ class _Backend:
     num_in_flight: int = 0
     problem: TunesmithError | None = None
     attaching: asyncio.Lock = field(default_factory=asyncio.Lock)
+    refusals: dict[str, str] = field(default_factory=dict)
+    """By adapter, the reason why it is not ready there; said once."""
     num_chosen: int = 0
     """Orders backends that have equally much to do."""
 
@@ -384,8 +386,11 @@ class RemoteRunner:
                 if not backend.server.has(adapter.name):
                     await backend.server.load(adapter)
             except TunesmithError as error:
-                logger.warning("backend %s does not answer with %s: %s", backend.url, adapter.name, error)
+                if backend.refusals.get(adapter.name) != error.reason:
+                    logger.warning("backend %s does not answer with %s: %s", backend.url, adapter.name, error)
+                backend.refusals[adapter.name] = error.reason
                 return error
+            backend.refusals.pop(adapter.name, None)
         return None
 
     async def _regain(self, backend: _Backend, adapter: Adapter) -> None:
