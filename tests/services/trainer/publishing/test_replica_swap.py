@@ -11,22 +11,28 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import grpc
 import pytest
 from publishable import PROMPTS, build_lora
 from published_world import RECIPE, World
 
 from contract.deadline import eventually
+from doubles.kubernetes_api import FakeCluster
 from doubles.model_server import MAX_TOTAL_TOKENS, ModelServer
 from doubles.replica_host import HostedReplicas, ReplicaHost
+from tunesmith.adapters.kubernetes_replica import replica_name
+from tunesmith.adapters.kubernetes_settings import KubernetesSettings
 from tunesmith.adapters.system_clock import SystemClock
 from tunesmith.domain import keys
 from tunesmith.domain.errors import TunesmithError
 from tunesmith.domain.ids import canonical_json
 from tunesmith.domain.models import ModelVersion
 from tunesmith.domain.parity import NotAsJudged, Probes, ServedAnswers, ServedToken
+from tunesmith.embedded import session
 from tunesmith.jobs.ticking import Ticker
 from tunesmith.ports.language_model import Adapter, GenerationParameters
 from tunesmith_generator.backends import BackendList, read_backend
@@ -38,7 +44,8 @@ from tunesmith_generator.runners.embedded import EmbeddedRunner
 from tunesmith_generator.runners.exchange import EngineSettings
 from tunesmith_generator.runners.remote import RemoteRunner, RemoteSettings
 from tunesmith_generator.servers import connector
-from tunesmith_trainer import registry, replicas
+from tunesmith_proto.trainer.v1 import models_pb2, models_pb2_grpc
+from tunesmith_trainer import bootstrap, registry, replicas, servicer
 from tunesmith_trainer.parity import ParityGate
 from tunesmith_trainer.replicas import Asker, ReplicaKeeper, Wishes
 from tunesmith_trainer.torch_backend.loading import load_model
@@ -271,3 +278,40 @@ def test_the_champion_changes_while_people_ask_and_no_request_fails(cluster: Clu
     assert set(cluster.answered) == {"mv-old", "mv-new"}
     assert cluster.host.most == 2
     assert list(cluster.store.list(f"models/{RECIPE}/replicas/")) == []
+
+
+def test_promoting_over_grpc_starts_a_server_on_the_cluster_and_goes_on_when_asked_again(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All four services in one process; its embedded generator stands for the one that answers from the server."""
+    monkeypatch.setattr(servicer, "PROMOTE_PATIENCE_S", 1.0)
+    monkeypatch.setattr(replicas, "RENEW_S", 0.1)
+    monkeypatch.setattr(bootstrap, "LOOK_INTERVAL_S", 0.1)
+    kubernetes = FakeCluster(tmp_path)
+    template = {"metadata": {"name": "tgi"}, "template": {"spec": {"containers": [{"name": "tgi"}]}}}
+    kubernetes.write("podtemplates", template, change="ADDED")
+    monkeypatch.setenv("TUNESMITH_SERVING_REPLICAS", "kubernetes")
+    monkeypatch.setenv("TUNESMITH_KUBERNETES_KUBECONFIG", str(kubernetes.kubeconfig))
+    models.store.delete(keys.champion(RECIPE))
+    of_the_hub = replace(models.versions["mv-old"], base_fingerprint="hub:org/base")
+    models.store.put(keys.model_version(RECIPE, "mv-old"), canonical_json(of_the_hub.to_json()))
+    name = replica_name(RECIPE, "mv-old", KubernetesSettings())
+    try:
+        with session(models.world.folder / "data") as address, grpc.insecure_channel(address) as channel:
+            promote = models_pb2_grpc.ModelServiceStub(channel).PromoteModel  # type: ignore[no-untyped-call]
+            request = models_pb2.PromoteModelRequest(recipe=RECIPE, version="mv-old")
+            with pytest.raises(grpc.RpcError, match="is not champion yet: its server is not ready"):
+                promote(request, timeout=60)
+            assert registry.champion(models.store, RECIPE) is None
+            eventually(lambda: kubernetes.get("deployments", name))
+            kubernetes.set_deployment(name, {"readyReplicas": 1})
+            eventually(lambda: (w := Wishes(models.store).find(RECIPE, "mv-old")) is not None and w.state == "ready")
+            assert promote(request, timeout=120).champion.version == "mv-old"
+            eventually(lambda: Wishes(models.store).find(RECIPE, "mv-old") is None)
+            assert kubernetes.get("deployments", name)
+            refused = models_pb2.PromoteModelRequest(recipe=RECIPE, version="mv-new")
+            with pytest.raises(grpc.RpcError, match=r"no server could be started with it: .* put the base on the Hub"):
+                promote(refused, timeout=60)
+    finally:
+        kubernetes.close()
+        models.store.put(keys.model_version(RECIPE, "mv-old"), canonical_json(models.versions["mv-old"].to_json()))
