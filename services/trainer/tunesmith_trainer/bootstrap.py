@@ -20,12 +20,11 @@ from tunesmith.domain.jobs import Progress
 from tunesmith.domain.parity import PARITY
 from tunesmith.jobs.reconciler import JobKind
 from tunesmith.jobs.ticking import Ticker
-from tunesmith.jobs.worker import Outcome, Work, WorkContext
+from tunesmith.jobs.worker import Outcome, Together, Work, WorkContext
 from tunesmith.platform import Platform, open_generator, open_language_model, open_replicas, open_serving
 from tunesmith.recipes import all_recipes
 from tunesmith.rpc.hosting import mount
 from tunesmith.rpc.jobs import JobBoard
-from tunesmith.rpc.main import Together
 from tunesmith.rpc.service import Service
 from tunesmith.settings import read_settings
 from tunesmith_proto.trainer.v1 import (

@@ -257,7 +257,11 @@ def tune(
     run_key = keys.run(request.recipe, request.run_id)
     work = runs_folder / request.run_id
     with _only_one(work.with_suffix(".lock"), should_stop), joined(rank) as peers:
-        shared = _shared_checkpoints(request, store, work, should_stop) if share_checkpoints else None
+        shared = (
+            _shared_checkpoints(request, store, work, lambda: should_stop() or peers.is_stopping)
+            if share_checkpoints
+            else None
+        )
         if peers.all_know(lambda: store.exists(run_key)):
             shutil.rmtree(work, ignore_errors=True)
             if shared is not None:

@@ -17,6 +17,8 @@ class Peers:
     """
 
     rank = Rank()
+    is_stopping = False
+    """Whether all have agreed to save and stop."""
 
     def all_know(self, find: Callable[[], T]) -> T:
         """What `find` gives in the first process, which alone calls it; its TunesmithError is raised in all."""
@@ -27,9 +29,10 @@ class Peers:
         raised in all."""
         work()
 
-    def any_of(self, flag: bool) -> bool:
-        """Whether `flag` is true in any process."""
-        return flag
+    def agree_to_stop(self, wanted: bool) -> bool:
+        """Whether any process wants to stop; then all do (`is_stopping`)."""
+        self.is_stopping = self.is_stopping or wanted
+        return self.is_stopping
 
     def wait(self) -> None:
         """Wait until all are here."""

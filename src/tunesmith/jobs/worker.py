@@ -105,6 +105,16 @@ Help = Callable[[WorkContext], None]
 """The part that each process but the first has in work that several do together."""
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Work of one kind that several processes can do together."""
+
+    help_along: Help
+    """What each of them but the first does."""
+    start: Callable[[Sequence[str]], int | None]
+    """Starts them with the worker's arguments and waits: their exit code. None where one process is to do."""
+
+
 def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Clock, rank: Rank | None = None) -> int:
     """Do one attempt of a job and write its outcome; returns the process's exit code.
 

@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from tunesmith.addresses import SERVICE_PORTS
 from tunesmith.domain.errors import InvalidSettings, TunesmithError, Unavailable
@@ -15,8 +14,8 @@ from tunesmith.jobs.ranks import Rank
 from tunesmith.jobs.worker import (
     EXIT_MISCONFIGURED,
     EXIT_UNAVAILABLE,
-    Help,
     Outcome,
+    Together,
     Work,
     WorkContext,
     end_with_launcher,
@@ -37,19 +36,8 @@ EXIT_USAGE = 2
 BuildWorks = Callable[[Platform], Mapping[str, Work]]
 """A service's work by job kind."""
 
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """Work of one kind that several processes can do together."""
-
-    help_along: Help
-    """What each of them but the first does."""
-    start: Callable[[Sequence[str]], int | None]
-    """Starts them with the worker's arguments and waits: their exit code. None where one process is to do."""
-
-
 BuildTogether = Callable[[Platform], Mapping[str, Together]]
-"""Such work of a service by job kind."""
+"""What of it several processes can do together, by job kind."""
 
 
 def main(

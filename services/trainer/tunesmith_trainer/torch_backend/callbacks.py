@@ -144,7 +144,7 @@ class StopOnRequest(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        if self._peers.any_of(self._should_stop is not None and self._should_stop()):
+        if self._peers.agree_to_stop(self._should_stop is not None and self._should_stop()):
             self._stopping = control.should_save = True
         return control
 

@@ -3,6 +3,7 @@ beside the training."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,6 +27,7 @@ noticed at once; this is for one that hangs, and for a network that is cut."""
 @contextmanager
 def connected(rank: Rank) -> Iterator[Peers]:
     """Join the other processes that torchrun has started; each has a GPU of its own where there are GPUs."""
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells four times an epoch that nothing is cut off
     on_gpu = torch.cuda.is_available()
     if on_gpu and torch.cuda.device_count() <= rank.on_node:
         raise InvalidSettings(
@@ -69,11 +71,11 @@ class ConnectedPeers(Peers):
             if told is not None:
                 raise told
 
-    def any_of(self, flag: bool) -> bool:
-        flags = torch.tensor([int(flag)])
+    def agree_to_stop(self, wanted: bool) -> bool:
+        flags = torch.tensor([int(wanted)])
         with _losses_told():
             dist.all_reduce(flags, group=self._group)
-        return bool(flags.item())
+        return super().agree_to_stop(bool(flags.item()))
 
     def wait(self) -> None:
         with _losses_told():

@@ -245,11 +245,10 @@ def _fit(
                 raise Interrupted(f"another process of this training is gone: {error}") from error
             if not _is_out_of_memory(error):
                 raise
-            smaller = _with_smaller_batch(plan, error, num_processes=peers.rank.of)
             if not peers.rank.is_alone:
                 # The others are in the middle of the same step, and cannot be told.
                 raise MemoryRanOut(f"memory ran out at {plan.batch_size // peers.rank.of} rows a process") from error
-            plan = smaller
+            plan = _with_smaller_batch(plan, error)
         # Outside of the handler, whose traceback keeps every tensor of the failed step alive.
         del trainer, loaded
         _free_memory()
