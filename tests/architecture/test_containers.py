@@ -60,5 +60,5 @@ def test_no_secret_has_a_default() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     secrets = re.findall(r"\$\{(\w*(?:PASSWORD|ROOT_USER|SECRET)\w*)([^}]*)\}", text)
 
-    assert len(secrets) == 4
+    assert len(secrets) == 6
     assert all(default.startswith(":?") for _, default in secrets)
