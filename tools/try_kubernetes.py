@@ -297,7 +297,7 @@ def delete_every_pod() -> str:
     gone = 0
     for name in ("kafka", "minio", *SERVICES):
         for pod in listed("pods", "-l", f"app.kubernetes.io/name={name}"):
-            kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+            kubectl("delete", "pod", pod["metadata"]["name"], "--timeout=120s")
             gone += 1
             until(f"{name} ready again", lambda: _not_ready() == [], limit_s=300.0)
     return f"deleted {gone} pods"
