@@ -69,9 +69,12 @@ class SharedTrainer(SFTTrainer):
             self.train_dataset = concatenate_datasets([rows, fillers])
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002
-        return _FilledSampler(
-            self._num_rows, len(cast(Dataset, self.train_dataset)), seed=int(self.args.data_seed or 0)
-        )
+        num_filled = len(cast(Dataset, self.train_dataset))
+        return FilledSampler(self._num_rows, num_filled, seed=int(self.args.data_seed or 0))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The steps' rows; resumed within an epoch, too, they come in that epoch's order."""
+        return told_the_epoch(super().get_train_dataloader())
 
     def evaluation_loop(
         self,
@@ -117,7 +120,17 @@ class SeedSteps(TrainerCallback):
         torch.manual_seed((self._seed * 1_000_003 + state.global_step) * self._rank.of + self._rank.number)
 
 
-class _FilledSampler(Sampler[int]):
+def told_the_epoch(prepared: DataLoader[Any]) -> DataLoader[Any]:
+    """A data loader of accelerate's for one of several processes, whose sampler hears of the epoch after a resumption.
+
+    `skip_first_batches` puts a batch sampler around it, and `set_epoch` then looks for the sampler one level too high.
+    """
+    shard: Any = prepared.batch_sampler
+    shard.sampler = shard.batch_sampler.sampler
+    return prepared
+
+
+class FilledSampler(Sampler[int]):
     """The order in which one process meets `num_rows` rows, then the fillers behind them."""
 
     def __init__(self, num_rows: int, num_filled: int, *, seed: int) -> None:

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from micro_job import JOB, SHARED, training_job, training_rows
 from safetensors.torch import load, load_file
+from torch.utils.data import DataLoader
 
 from contract.deadline import eventually
 from tunesmith.adapters.local_store import LocalStore
@@ -23,7 +25,7 @@ from tunesmith.jobs.ranks import Rank
 from tunesmith.jobs.state import JobStore
 from tunesmith.jobs.worker import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISCONFIGURED, EXIT_OUT_OF_MEMORY
 from tunesmith_trainer.torch_backend.several import summed_up
-from tunesmith_trainer.torch_backend.shared_training import split_batch
+from tunesmith_trainer.torch_backend.shared_training import FilledSampler, split_batch, told_the_epoch
 from tunesmith_trainer.torch_backend.training import train
 
 
@@ -74,6 +76,18 @@ def test_a_steps_rows_are_the_same_for_any_number_of_processes(batch_size, accum
     assert (plan.batch_size, plan.gradient_accumulation) == shared
     assert plan.batch_size * plan.gradient_accumulation == batch_size * accumulation
     assert plan.batch_size // processes <= batch_size
+
+
+def test_a_resumption_within_an_epoch_goes_on_in_that_epochs_order():
+    def batches(*, skipped: int) -> list[list[int]]:
+        rows = DataLoader(range(12), batch_size=2, sampler=FilledSampler(11, 12, seed=7))
+        loader = told_the_epoch(prepare_data_loader(rows, num_processes=2, process_index=1, put_on_device=False))
+        if skipped:
+            loader = skip_first_batches(loader, skipped)
+        loader.set_epoch(3)
+        return [batch.tolist() for batch in loader]
+
+    assert batches(skipped=1) == batches(skipped=0)[1:]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_with_the_fix():
