@@ -31,6 +31,8 @@ pytestmark = [
     pytest.mark.skipif(
         not (KUBECONFIG and IMAGE), reason="needs a cluster: set KUBECONFIG and TUNESMITH_TEST_IMAGE (with python)"
     ),
+    # A cluster for trying may have a certificate that nobody has signed; its kubeconfig then says so.
+    pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning"),
 ]
 
 PATIENT: dict[str, Any] = {"timeout_s": 120.0}

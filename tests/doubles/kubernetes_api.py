@@ -93,6 +93,15 @@ class FakeCluster:
             for _, events in self.watchers:
                 events.put(None)
 
+    def garble(self) -> None:
+        """Tell the watches of every object without its version, as no API server should."""
+        with self.lock:
+            for (kind, _), item in self.objects.items():
+                meta = {key: value for key, value in item["metadata"].items() if key != "resourceVersion"}
+                for watched, events in self.watchers:
+                    if watched == kind:
+                        events.put(("MODIFIED", {**item, "metadata": meta}))
+
     def forget_history(self) -> None:
         """Let every version before now be too old to watch from."""
         with self.lock:

@@ -138,11 +138,13 @@ class _Mirror:
                 version = self._watch(version)
             except Gone:
                 version = ""
-            except TunesmithError as error:
+            except Exception as error:  # a thread that died would leave everything as it was for ever
                 self.is_watching = False
-                if str(error) != self._error:
-                    log.warning("watching the cluster's %s: %s", self._resource, error)
-                self._error = str(error)
+                is_known = isinstance(error, TunesmithError)
+                told = str(error) if is_known else f"{type(error).__name__}: {error}"
+                if told != self._error:
+                    log.warning("watching the cluster's %s: %s", self._resource, told, exc_info=not is_known)
+                version, self._error = version if is_known else "", told
                 self._stopping.wait(delay_s)
                 delay_s = min(2 * delay_s, RETRY_S[1])
 

@@ -135,8 +135,8 @@ def test_what_is_known_is_still_told_while_the_api_server_is_away(cluster, launc
     assert eventually(lambda: launcher.status("job").state == "lost")
 
 
-@pytest.mark.parametrize("disturb", [FakeCluster.sever, lambda c: (c.forget_history(), c.sever())])
-def test_the_watch_goes_on_after_being_cut_off_or_too_old(cluster, launcher, disturb):
+@pytest.mark.parametrize("disturb", [FakeCluster.sever, lambda c: (c.forget_history(), c.sever()), FakeCluster.garble])
+def test_the_watch_goes_on_after_being_cut_off_or_too_old_or_garbled(cluster, launcher, disturb):
     launcher.launch("first", ["work"], env={})
     launcher.launch("second", ["work"], env={})
     launcher.names()
