@@ -145,3 +145,9 @@ class TestKubernetesLauncherOnACluster(LauncherContract):
         launcher.launch("job", [*program(code), "a b", "", "ü$HOME", "$(HOME)"], env={"ADDED": "x=$(HOME)"})
 
         assert ended(launcher, "job").log_tail == "['a b', '', 'ü$HOME', '$(HOME)'] x=$(HOME)\n"
+
+    def test_both_outputs_are_in_the_log(self, launcher: Launcher) -> None:
+        """A container runtime reads the two outputs side by side: their order is kept within each only."""
+        launcher.launch("job", program("import sys; print('out', flush=True); print('err', file=sys.stderr)"), env={})
+
+        assert sorted(ended(launcher, "job").log_tail.splitlines()) == ["err", "out"]
