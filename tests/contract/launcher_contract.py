@@ -228,7 +228,7 @@ def _launch_many(report: Reporter, opener: Opener, number: int) -> None:
     for name in range(10):
         launcher.launch(f"job-{name}", program(f"print({number})"), env={})
     for name in range(10):
-        eventually(lambda name=name: launcher.status(f"job-{name}").state == "exited")
+        eventually(lambda name=name: launcher.status(f"job-{name}").state == "exited", timeout_s=55.0)
     report("done")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from contract.deadline import eventually
 from doubles.fake_clock import FakeClock
 from doubles.recording_launcher import RecordingLauncher
 from fixtures_places import Place
@@ -636,7 +637,7 @@ def test_the_event_of_a_collection_reaches_the_policy_over_the_bus(plant: Plant)
     )
     subscription = plant.bus.subscribe("trainer-policies", TOPICS)
 
-    consumer.handle_batch(subscription)
+    eventually(lambda: consumer.handle_batch(subscription))
     subscription.close()
 
     assert len(plant.waiting("curate")) == 1

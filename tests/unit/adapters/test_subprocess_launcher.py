@@ -121,7 +121,7 @@ def test_a_recycled_pid_is_never_signalled(launcher: SubprocessLauncher, folder:
 
 def test_a_launch_that_is_over_signals_nobody(launcher: SubprocessLauncher, folder: Path) -> None:
     launcher.launch("job", program("pass"), env={})
-    ended(launcher, "job")
+    eventually(lambda: not subprocess_launcher._is_alive(folder / "job"))
     with subprocess.Popen(program(ENDLESS), start_new_session=True) as other:
         started = subprocess_launcher._started(other.pid)
         (folder / "job" / "process.json").write_text(json.dumps({"pid": other.pid, "started": started}))

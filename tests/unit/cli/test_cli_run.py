@@ -393,7 +393,9 @@ def test_ctrl_c_keeps_the_session_leaves_the_services_cleanly_and_the_same_comma
 
 def test_a_second_ctrl_c_forces_the_end(address: str, fake: FakeServices, data: Path, spawn: Spawn) -> None:
     fake.held.add("tune")
-    process = spawn(address, "run", "micro_genre", f"--data={data}", leaving="threading.Event().wait()")
+    # In short waits: a signal that comes just before a wait begins is seen after it.
+    leaving = "while True: threading.Event().wait(0.1)"
+    process = spawn(address, "run", "micro_genre", f"--data={data}", leaving=leaving)
     assert fake.watched["tune"].wait(60)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
