@@ -54,7 +54,9 @@ def test_a_broken_rule_is_shown_and_ends_with_1(command_line: CommandLine, plugi
     assert "✗ what it renders it can read: prompt 'mood: " in checked.stdout
 
 
+# One place is enough: a plug-in meets neither store nor bus, and this makes three models.
 @pytest.mark.heavy
+@pytest.mark.parametrize("place", ["embedded"], indirect=True, scope="session")
 def test_it_goes_from_rows_to_a_judged_model_an_edit_is_judged_anew_and_what_passes_is_served_as_judged(
     command_line: CommandLine, plugin: Path, micro_base: Path
 ) -> None:

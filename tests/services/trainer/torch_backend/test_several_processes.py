@@ -30,14 +30,12 @@ from tunesmith_trainer.torch_backend.training import train
 
 
 @pytest.mark.heavy
-def test_two_processes_of_which_each_is_killed_once_learn_what_one_does_and_say_so_once(
+def test_two_processes_of_which_one_is_killed_learn_what_one_does_and_say_so_once(
     micro_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNESMITH_TRAINER_PROCESSES", "2")
 
     with training_job(tmp_path / "job", micro_base) as job:
-        job.kill(1, after_step=5)
-        eventually(lambda: job.state().attempt == 2, timeout_s=300)
         job.kill(0, after_step=14)
         eventually(lambda: job.state().is_terminal, timeout_s=300)
         ended = job.state()
@@ -53,7 +51,7 @@ def test_two_processes_of_which_each_is_killed_once_learn_what_one_does_and_say_
         work_folder=tmp_path / "alone",
         base_name=str(micro_base),
     )
-    assert (ended.phase, ended.attempt, ended.failures) == ("succeeded", 3, 0), ended.error
+    assert (ended.phase, ended.attempt, ended.failures) == ("succeeded", 2, 0), ended.error
     assert events == [RUN_SUCCEEDED]
     run = job.request
     curve = [json.loads(line) for line in job.store.get(keys.run_metrics(run.recipe, run.run_id)).data.splitlines()]
