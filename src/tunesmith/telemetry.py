@@ -118,3 +118,5 @@ def configure_logging(*, level: str, log_format: LogFormat) -> None:
     root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "urllib3", "matplotlib", "fontTools"):
         logging.getLogger(chatty).setLevel("WARNING")
+    # It warns of every task of its own that took a tenth of a second, which on a busy machine is each one.
+    logging.getLogger("kafka.net.selector").setLevel("ERROR")

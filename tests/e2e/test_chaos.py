@@ -1,4 +1,4 @@
-"""A short sample of `make chaos`, whose full run takes half an hour."""
+"""A short sample of `make chaos`, whose full run takes an hour or more."""
 
 from __future__ import annotations
 
