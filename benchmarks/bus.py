@@ -51,7 +51,7 @@ PAYLOAD_CHARS = 600
 
 def main() -> None:
     """Print the table."""
-    with _broker() as address, closing(KafkaBus(KafkaConnection((address,)), clock=SystemClock())) as bus:
+    with broker_address() as address, closing(KafkaBus(KafkaConnection((address,)), clock=SystemClock())) as bus:
         events = [_event(n) for n in range(NUM_EVENTS)]
         sides: dict[str, Callable[[], tuple[float, float]]] = {
             "bus": lambda: _through_bus(bus, events),
@@ -81,7 +81,8 @@ def main() -> None:
 
 
 @contextmanager
-def _broker() -> Iterator[str]:
+def broker_address() -> Iterator[str]:
+    """A broker of its own, or the one that TUNESMITH_TEST_KAFKA names."""
     if given := os.environ.get("TUNESMITH_TEST_KAFKA"):
         yield given
         return

@@ -14,20 +14,15 @@ are through, the outage ends, and all that it held back must be handled. In all 
 from __future__ import annotations
 
 import logging
-import os
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 from uuid import uuid4
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-import real_parts
+from bus import broker_address
 
 from tunesmith.adapters.cloud_events import EncodedEvent, encode
 from tunesmith.adapters.kafka_bus import KafkaBus
@@ -83,7 +78,7 @@ class Outcome:
 def main() -> None:
     """Print the table."""
     logging.disable()
-    with _broker() as address, closing(KafkaBus(KafkaConnection((address,)), clock=SystemClock())) as bus:
+    with broker_address() as address, closing(KafkaBus(KafkaConnection((address,)), clock=SystemClock())) as bus:
         runs: dict[Kind, list[Outcome]] = {kind: [] for kind in KINDS}
         for number in range(ROUNDS + 1):
             for kind in KINDS if number % 2 else reversed(KINDS):
@@ -106,17 +101,6 @@ def main() -> None:
         bar = "" if kind == "none" else f"{BAR:g}"
         print(f"{NAMES[kind]:28}{p50_ms:7.1f} ms{p99_ms:9.1f} ms{against:>11}{bar:>6}{due:6}{share:>14}{wrong:7}")
     print("dead letters: those with the right topic, partition, offset, error and attempt (bar 100 % of those due)")
-
-
-@contextmanager
-def _broker() -> Iterator[str]:
-    if given := os.environ.get("TUNESMITH_TEST_KAFKA"):
-        yield given
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        broker = real_parts.kafka(Path(folder))
-        with real_parts.running(broker):
-            yield broker.address
 
 
 def _traffic(kind: Kind) -> list[tuple[str, EncodedEvent]]:

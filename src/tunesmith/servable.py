@@ -15,12 +15,13 @@ from pathlib import Path
 
 from tunesmith.catalogue import read_object
 from tunesmith.domain import keys
-from tunesmith.domain.errors import BaseModelUnavailable, DataLoss
+from tunesmith.domain.errors import BaseModelUnavailable, DataLoss, NotFound
 from tunesmith.domain.ids import check_name
 from tunesmith.domain.models import ModelVersion
 from tunesmith.ports.store import Store
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+WEIGHTS = "adapter_model.safetensors"
+ADAPTER_FILES = ("adapter_config.json", WEIGHTS)
 
 _HUB, _BUILTIN = "hub:", "builtin:"
 
@@ -63,7 +64,7 @@ def fetch_servable(store: Store, recipe: str, version: str, folder: Path) -> Mod
     check_fetchable(found)
     with _whole(folder / adapter_folder(found)) as target:
         if target is not None:
-            fetch_adapter(store, found, target)
+            fetch_adapter(store, found.id, found.adapter_key, found.adapter_hash, target)
     if base := base_folder(found):
         with _whole(folder / base) as target:
             if target is not None:
@@ -71,18 +72,27 @@ def fetch_servable(store: Store, recipe: str, version: str, folder: Path) -> Mod
     return found
 
 
-def fetch_adapter(store: Store, version: ModelVersion, folder: Path) -> None:
-    """Bring the adapter's files into `folder`; DataLoss unless they are those that were judged."""
-    for name in ADAPTER_FILES:
-        store.get_file(version.adapter_key + name, folder / name)
-    with (folder / ADAPTER_FILES[1]).open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual != version.adapter_hash:
+def fetch_adapter(store: Store, name: str, key: str, expected_hash: str, folder: Path) -> None:
+    """Bring the adapter's two files from below `key` into `folder`; whatever else lies there (a pickle) stays there.
+
+    NotFound when one is missing, DataLoss unless the weights have the SHA-256 `expected_hash`.
+    """
+    for file in ADAPTER_FILES:
+        try:
+            store.get_file(f"{key}{file}", folder / file)
+        except NotFound as error:
+            raise NotFound(
+                f"adapter {name} cannot be loaded: {key}{file} is not in the store; tune it again",
+                reason="ADAPTER_FILES_MISSING",
+                metadata={"adapter": name, "key": f"{key}{file}"},
+            ) from error
+    with (folder / WEIGHTS).open("rb") as weights:
+        actual = hashlib.file_digest(weights, "sha256").hexdigest()
+    if actual != expected_hash:
         raise DataLoss(
-            f"the adapter of version {version.id} is corrupt: {version.adapter_key}{ADAPTER_FILES[1]} has SHA-256 "
-            f"{actual}, expected {version.adapter_hash}; tune it again",
+            f"adapter {name} is corrupt: {key}{WEIGHTS} has SHA-256 {actual}, expected {expected_hash}; tune it again",
             reason="ADAPTER_HASH_MISMATCH",
-            metadata={"version": version.id, "actual": actual, "expected": version.adapter_hash},
+            metadata={"adapter": name, "actual": actual, "expected": expected_hash},
         )
 
 

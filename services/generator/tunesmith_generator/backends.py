@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl, urlsplit
 from tunesmith.domain.errors import InvalidSettings, Unavailable
 from tunesmith.ports.language_model import Adapter
 from tunesmith.ports.store import Store
-from tunesmith_generator.runners.adapter_files import FILES, fetched
+from tunesmith.servable import ADAPTER_FILES
+from tunesmith_generator.runners.adapter_files import fetched
 
 SETTING = "TUNESMITH_GENERATOR_BACKEND"
 KEY_SETTING = "TUNESMITH_GENERATOR_BACKEND_API_KEY"
@@ -113,7 +114,7 @@ class SharedAdapterFolder:
                     with tempfile.TemporaryDirectory(dir=self._folder, prefix=".placing-") as name:
                         whole = Path(name) / adapter.name
                         whole.mkdir(mode=0o755)
-                        for file in FILES:
+                        for file in ADAPTER_FILES:
                             shutil.copyfile(files / file, whole / file)
                         # Another replica of the generator may have been faster; its files are the same.
                         with suppress(FileExistsError):

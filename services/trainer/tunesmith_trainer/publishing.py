@@ -80,7 +80,7 @@ def publish(
         report(Progress("load", message="fetching the adapter"))
         adapter = scratch / "adapter"
         adapter.mkdir()
-        fetch_adapter(store, version, adapter)
+        fetch_adapter(store, version.id, version.adapter_key, version.adapter_hash, adapter)
         # Importing PyTorch takes seconds; a publication that exists should not wait for it.
         from tunesmith_trainer.torch_backend.base_models import resolve_base
         from tunesmith_trainer.torch_backend.merging import save_merged, save_tokenizer

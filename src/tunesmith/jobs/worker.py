@@ -141,12 +141,8 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
         except Conflict as error:
             log.warning("fenced off: %s", error)
             return EXIT_FENCED
-        except Interrupted as error:
-            log.info("interrupted: %s", error)
-            return EXIT_OUT_OF_MEMORY if isinstance(error, MemoryRanOut) else EXIT_INTERRUPTED
-        except StoreUnavailable as error:
-            log.error("%s", error.message)
-            return EXIT_UNAVAILABLE
+        except (Interrupted, StoreUnavailable) as error:
+            return _put_off(error)
         except (TunesmithError, OSError, RuntimeError) as raised:
             known = _explained(raised)
             if known is None:
@@ -173,6 +169,15 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
     return 0
 
 
+def _put_off(error: Interrupted | StoreUnavailable) -> int:
+    """The exit code of an attempt that ended through no fault of its job's."""
+    if isinstance(error, StoreUnavailable):
+        log.error("%s", error.message)
+        return EXIT_UNAVAILABLE
+    log.info("interrupted: %s", error)
+    return EXIT_OUT_OF_MEMORY if isinstance(error, MemoryRanOut) else EXIT_INTERRUPTED
+
+
 def run_helper(job_id: str, epoch: int, help_along: Help, *, jobs: JobStore, clock: Clock, rank: Rank) -> int:
     """Take part in one attempt of a job that `run_worker` does in another process; returns the exit code.
 
@@ -188,12 +193,8 @@ def run_helper(job_id: str, epoch: int, help_along: Help, *, jobs: JobStore, clo
                 return EXIT_FENCED
             with span(f"help {job.kind}", continues=job.trace):
                 help_along(WorkContext(job, jobs, clock, stop, rank))
-        except Interrupted as error:
-            log.info("interrupted: %s", error)
-            return EXIT_OUT_OF_MEMORY if isinstance(error, MemoryRanOut) else EXIT_INTERRUPTED
-        except StoreUnavailable as error:
-            log.error("%s", error.message)
-            return EXIT_UNAVAILABLE
+        except (Interrupted, StoreUnavailable) as error:
+            return _put_off(error)
         except TunesmithError as error:
             log.error("%s: %s", error.reason, error.message)
             return EXIT_FAILED
