@@ -165,7 +165,8 @@ def main() -> int:
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(10**6)
     console = Console(highlight=False)
-    again = f"--seed {options.seed} --mode {options.mode} --kills {options.kills}"
+    drawn_by = ("seed", "mode", "kills", "episode_kills", "jobs", "train_every")
+    again = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in drawn_by)
     console.print(f"seed {options.seed}: `make chaos ARGS='{again}'` plays it again")
     folder = options.keep or Path(tempfile.mkdtemp(prefix="tunesmith-chaos-"))
     modes = ("embedded", "real") if options.mode == "both" else (options.mode,)
