@@ -17,7 +17,6 @@ import pytest
 
 from contract.deadline import eventually
 from e2e.conftest import CommandLine
-from fixtures_places import Place
 
 pytestmark = pytest.mark.heavy
 
@@ -34,8 +33,8 @@ def run(micro_run) -> tuple[list[str], int]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(place: Place) -> dict[str, object]:
-    """What a run comes to when nobody kills anything; filled by the first round."""
+def undisturbed() -> dict[str, object]:
+    """What a run comes to when nobody kills anything, the same in every place; filled by the first round."""
     return {}
 
 

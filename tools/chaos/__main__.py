@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -54,6 +55,32 @@ class _Stopped(Exception):
     """Another mode broke, or somebody interrupted."""
 
 
+class Peace:
+    """While an episode of one mode comes to rest, the other strikes nothing: both share the machine's processors, and
+    the minute that a system has to recover begins with the last fault, whosever it was."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._num_settling = 0
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Nothing is struck while the block runs."""
+        with self._changed:
+            self._num_settling += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_settling -= 1
+                self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until nobody settles any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._num_settling)
+
+
 class Episode:
     """Kills until `num_kills` processes have died."""
 
@@ -66,6 +93,7 @@ class Episode:
         *,
         points: Mapping[str, str],
         stopping: threading.Event,
+        peace: Peace,
     ) -> None:
         self._fleet = fleet
         self._chance = chance
@@ -73,6 +101,7 @@ class Episode:
         self._on_kill = on_kill
         self._points = points
         self._stopping = stopping
+        self._peace = peace
         self.findings = Findings()
 
     def run(self, workload: Workload) -> None:
@@ -82,14 +111,18 @@ class Episode:
         idle_s = time.monotonic()
         while self.findings.num_kills < self._num_kills and time.monotonic() - idle_s < 120 and not workload.errors:
             self._check_stopping()
+            waited_s = time.monotonic()
+            self._peace.wait()
+            idle_s += time.monotonic() - waited_s
             time.sleep(self._chance.uniform(0.0, 0.6))
             if what := self._strike():
                 idle_s = time.monotonic()
                 self.findings.kills[what] += 1
                 self._on_kill()
-        workload.stop()
-        self.findings.notes += workload.errors
-        checks.await_settled(self._fleet, self.findings)
+        with self._peace.kept():
+            workload.stop()
+            self.findings.notes += workload.errors
+            checks.await_settled(self._fleet, self.findings)
         checks.check(self._fleet, workload.acknowledged, self.findings)
 
     def _await_first_job(self, workload: Workload) -> None:
@@ -184,10 +217,10 @@ def main() -> int:
 
 def _play(modes: Sequence[str], folder: Path, options: argparse.Namespace, bar: Progress) -> dict[str, Findings]:
     """All modes at once; what was started is stopped when one breaks, or when this is interrupted."""
-    stopping = threading.Event()
+    stopping, peace = threading.Event(), Peace()
     with ThreadPoolExecutor(len(modes)) as players:
         playing = {
-            mode: players.submit(_play_mode, mode, options.kills // len(modes), folder, options, bar, stopping)
+            mode: players.submit(_play_mode, mode, options.kills // len(modes), folder, options, bar, stopping, peace)
             for mode in modes
         }
         try:
@@ -201,7 +234,13 @@ def _play(modes: Sequence[str], folder: Path, options: argparse.Namespace, bar: 
 
 
 def _play_mode(
-    mode: str, kills: int, folder: Path, options: argparse.Namespace, bar: Progress, stopping: threading.Event
+    mode: str,
+    kills: int,
+    folder: Path,
+    options: argparse.Namespace,
+    bar: Progress,
+    stopping: threading.Event,
+    peace: Peace,
 ) -> Findings:
     """Episode after episode, until so many have been killed."""
     task = bar.add_task(mode, total=kills)
@@ -217,7 +256,8 @@ def _play_mode(
             chance = random.Random(f"{options.seed}/{mode}/{episode}")
             with make(where, episode) as fleet:
                 points = POINTS | TRAINING_POINTS if trains else POINTS
-                played = Episode(fleet, chance, num_kills, lambda: bar.advance(task), points=points, stopping=stopping)
+                killed = partial(bar.advance, task)
+                played = Episode(fleet, chance, num_kills, killed, points=points, stopping=stopping, peace=peace)
                 base = _base_model(folder) if trains else None
                 played.run(Workload(fleet, max_under_way=options.jobs, base_model=base))
             findings = played.findings

@@ -20,7 +20,7 @@ from tunesmith.platform import Platform
 from tunesmith.settings import Settings
 
 SETTLE_S = 60.0
-"""How long after the last fault every job may take to end."""
+"""How long after the last fault, and the last request, every job may take to end."""
 
 QUIET_S = 4.0
 """An event that is still on its way to a consumer may begin another job within this."""
