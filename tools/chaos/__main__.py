@@ -200,7 +200,7 @@ def main() -> int:
     console = Console(highlight=False)
     drawn_by = ("seed", "mode", "kills", "episode_kills", "jobs", "train_every")
     again = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in drawn_by)
-    console.print(f"seed {options.seed}: `make chaos ARGS='{again}'` plays it again")
+    console.print(f"seed {options.seed}: `make chaos ARGS='{again}'` plays it again", soft_wrap=True)
     folder = options.keep or Path(tempfile.mkdtemp(prefix="tunesmith-chaos-"))
     modes = ("embedded", "real") if options.mode == "both" else (options.mode,)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
