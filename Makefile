@@ -12,7 +12,8 @@ SOURCE ?=
 JOBS ?= 2
 
 UV := $(BIN)/uv
-UV_INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt $(if $(TORCH),--torch-backend $(TORCH))
+# Compiled at once: where PYTHONDONTWRITEBYTECODE is set, every start of a worker would compile PyTorch anew.
+UV_INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(if $(TORCH),--torch-backend $(TORCH))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run up compose compose-check test check format proto bench chaos clean
@@ -70,6 +71,7 @@ $(UV):
 $(VENV)/.installed: $(UV) pyproject.toml constraints.txt
 	@echo "Installing Tunesmith (PyTorch included: about 5 GB, half a minute on a fast line) ..."
 	@$(UV_INSTALL) --editable '.[embedded]'
+	@$(BIN)/python -m compileall -q src services
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
