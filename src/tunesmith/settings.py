@@ -160,8 +160,9 @@ def read_settings(kind: type[_S], **given: object) -> _S:
         return kind(**given)  # type: ignore[arg-type]  # pydantic validates
     except ValidationError as error:
         prefix = kind.model_config.get("env_prefix", "")
+        between = kind.model_config.get("env_nested_delimiter") or "_"
         problems = [
-            f"{prefix}{'_'.join(str(part) for part in e['loc']).upper()}={str(e['input'])[:80]!r}: {e['msg']}"
+            f"{prefix}{between.join(str(part) for part in e['loc']).upper()}={str(e['input'])[:80]!r}: {e['msg']}"
             for e in error.errors()
         ]
         raise InvalidSettings("wrong settings: " + "; ".join(problems)) from error

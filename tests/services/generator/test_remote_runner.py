@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -206,6 +206,25 @@ async def test_the_list_in_a_file_may_change(start_server: StartServer, opened: 
 
     assert rest[-1].generation.num_generated_tokens == 200
     assert len(old.bodies) == num_asked_of_old
+
+
+async def test_a_list_that_cannot_be_read_is_told_of_once_each_time_it_goes(
+    opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "backends"
+    runner = opened(f"tgi+file://{file}")
+
+    async def looked(times: int) -> int:
+        for _ in range(times):
+            with suppress(Unavailable):
+                await runner.load(ADAPTER)
+        return caplog.text.count("the old one stays")
+
+    assert await looked(3) == 1
+    file.write_text("http://127.0.0.1:9\n")
+    assert await looked(1) == 1
+    file.unlink()
+    assert await looked(2) == 2
 
 
 async def test_a_name_of_several_machines_is_several_servers(

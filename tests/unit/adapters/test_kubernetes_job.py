@@ -160,7 +160,7 @@ def test_a_wrong_setting_is_named(monkeypatch, name, value, told):
     monkeypatch.setenv("TUNESMITH_KUBERNETES_IMAGE", "tunesmith:1")
     monkeypatch.setenv(f"TUNESMITH_KUBERNETES_{name}", value)
 
-    with pytest.raises(InvalidSettings, match=told):
+    with pytest.raises(InvalidSettings, match=rf"TUNESMITH_KUBERNETES_{name}\b.*{told}"):
         read_settings(KubernetesSettings)
 
 

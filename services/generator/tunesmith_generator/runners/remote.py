@@ -115,6 +115,8 @@ class RemoteRunner:
         self._connect = connect
         self._settings = settings or RemoteSettings()
         self._backends: dict[str, _Backend] = {}
+        self._list_missing = False
+        """The list could not be read when it was last tried, which was said."""
         self._leaving: set[_Backend] = set()
         """Left the list, and still answering."""
         self._wanted: dict[str, Adapter] = {}
@@ -348,8 +350,12 @@ class RemoteRunner:
         try:
             urls = list(dict.fromkeys(await self._urls()))
         except TunesmithError as error:
-            logger.warning("the list of backends cannot be read, the old one stays: %s", error)
+            if not self._list_missing:
+                logger.warning("the list of backends cannot be read, the old one stays until it can: %s", error)
+            self._list_missing = True
             urls = list(self._backends)
+        else:
+            self._list_missing = False
         for url in urls:
             if url not in self._backends:
                 self._backends[url] = _Backend(url, self._connect(url))
