@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalogue import read_object
 from tunesmith.domain import keys
-from tunesmith.domain.errors import AlreadyExists, DataLoss, Interrupted, InvalidInput, NotFound
+from tunesmith.domain.errors import DataLoss, Interrupted, InvalidInput, NotFound
 from tunesmith.domain.ids import canonical_json, content_id
 from tunesmith.domain.jobs import Progress, ProgressReporter
 from tunesmith.domain.records import Collection, Record
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
+from tunesmith.stored_collections import create_once, read_collection
 from tunesmith_captioner.captioners import Installed, choose
 from tunesmith_captioner.captioning import KIND_OF, Captioned, Captioner
 from tunesmith_captioner.decode.limits import DECODER_CRASHED, OUT_OF_MEMORY, TOO_SLOW, DecodeLimits, Unreadable
@@ -112,7 +113,7 @@ def plan_captions(
     """
     recipe = recipe_named(recipe_name)
     chosen = choose(wanted)
-    collection = _collection(store, recipe.name, collection_id)
+    collection = read_collection(store, recipe.name, collection_id)
     if recipe.needs != "captions":
         raise InvalidInput(
             f"recipe {recipe.name!r} learns from records that need no captions: go on with BuildDataset",
@@ -151,10 +152,10 @@ def caption(
     Raises NotFound for the collection, FailedPrecondition when a captioner is gone or has another version now,
     DataLoss for a corrupt shard, Interrupted soon after `should_stop()` turns true.
     """
-    source = _collection(store, request.recipe, request.collection_id)
+    source = read_collection(store, request.recipe, request.collection_id)
     manifest_key = keys.collection(request.recipe, request.derived_id)
     if store.exists(manifest_key):
-        derived = _collection(store, request.recipe, request.derived_id)
+        derived = read_collection(store, request.recipe, request.derived_id)
         return CaptionedCollection(derived, _failures(store, derived), reused=True)
     captioners = _Captioners(_installed(request))
     derived = replace(
@@ -185,9 +186,9 @@ def caption(
             failed = failures.total()
             values = {"failed": float(failed)} if failed else {}
             report(Progress("caption", done, source.num_records, "clips", values=values))
-        _create_if_absent(store, derived_key, b"".join(rows))
-    if not _create_if_absent(store, manifest_key, canonical_json(derived.to_json())):
-        derived = _collection(store, request.recipe, request.derived_id)
+        create_once(store, derived_key, b"".join(rows))
+    if not create_once(store, manifest_key, canonical_json(derived.to_json())):
+        derived = read_collection(store, request.recipe, request.derived_id)
         return CaptionedCollection(derived, _failures(store, derived), reused=True)
     return CaptionedCollection(derived, dict(sorted(failures.items())), reused=False)
 
@@ -313,7 +314,7 @@ class _Work:
 
     def _keep(self, media: str, one: Installed, made: Captioned) -> None:
         # A captioner is deterministic, so whoever wrote first wrote the same.
-        _create_if_absent(self._store, self._caption_key(media, one), canonical_json(made.to_json()))
+        create_once(self._store, self._caption_key(media, one), canonical_json(made.to_json()))
 
     def _with_captions(self, record: Record, made: Mapping[str, Captioned]) -> Record:
         fields = dict(record.fields)
@@ -359,11 +360,6 @@ def _installed(request: CaptionRequest) -> tuple[Installed, ...]:
     return chosen
 
 
-def _collection(store: Store, recipe: str, collection_id: str) -> Collection:
-    key = keys.collection(recipe, collection_id)
-    return read_object(store, key, Collection.from_json, what=f"collection {collection_id} of recipe {recipe}")
-
-
 def _records(store: Store, key: str) -> Iterator[Record]:
     try:
         for line in store.get(key).data.splitlines():
@@ -381,11 +377,3 @@ def _failures(store: Store, collection: Collection) -> dict[str, int]:
     for key in collection.shards:
         counts.update(r.fields[CAPTION_ERROR] for r in _records(store, key) if CAPTION_ERROR in r.fields)
     return dict(sorted(counts.items()))
-
-
-def _create_if_absent(store: Store, key: str, data: bytes) -> bool:
-    try:
-        store.create(key, data)
-    except AlreadyExists:
-        return False
-    return True

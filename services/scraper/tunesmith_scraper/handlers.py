@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.domain import keys
-from tunesmith.domain.errors import AlreadyExists, DataLoss, Interrupted, ResourceExhausted, SourceUnusable
+from tunesmith.domain.errors import Interrupted, ResourceExhausted, SourceUnusable
 from tunesmith.domain.ids import canonical_json
 from tunesmith.domain.jobs import Progress, ProgressReporter
 from tunesmith.domain.records import Collection, Record
@@ -21,6 +20,7 @@ from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith.recipes.base import Recipe
+from tunesmith.stored_collections import MAX_SHARD_RECORDS, RecordSpool, publish_collection
 from tunesmith_scraper import media
 from tunesmith_scraper.formats.layout import Skipped
 from tunesmith_scraper.settings import ScraperSettings, environment_name
@@ -30,13 +30,6 @@ from tunesmith_scraper.sources.base import SourceSpec
 if TYPE_CHECKING:
     # The HTTP client takes a moment to import; a server that only accepts work does without.
     from tunesmith_scraper.politeness import PoliteFetcher
-
-MAX_SHARD_RECORDS = 5_000
-MAX_SHARD_CHARS = 8 * 2**20
-"""A shard ends when its fields hold so many characters, so that long lyrics do not make shards of gigabytes.
-
-Only fields are counted: where shards end then follows from the record ids, and two attempts cut alike.
-"""
 
 _ROWS_BETWEEN_REPORTS = 500
 
@@ -115,7 +108,8 @@ def collect(
     skipped: Counter[str] = Counter()
     report(Progress("fetch", message=request.source.url))
     with tempfile.TemporaryDirectory(dir=scratch, prefix="collect-") as folder:
-        with _Spool(Path(folder), request) as spool:
+        identity = _Identity(request)
+        with RecordSpool(Path(folder)) as spool:
             read = media.batch_of if recipe.needs == media.NEED else _table
             batch = read(
                 request.source,
@@ -134,13 +128,27 @@ def collect(
                         raise _too_many_records(request.source, settings)
                     else:
                         spool.add(row)
+                        identity.add(row)
                     if batch.num_files or number == 1 or number % _ROWS_BETWEEN_REPORTS == 0:
                         _stop_if_asked(should_stop, spool.num_records)
                         report(_read_progress(batch, number, spool.num_records))
         if spool.num_records == 0:
             raise _no_records(request.source, skipped)
         report(Progress("store", done=0, total=spool.num_records, unit="records"))
-        collection, reused = _store(spool, request, store, rfc3339(clock.now()), should_stop)
+        collection, reused = publish_collection(
+            store,
+            Collection(
+                id=identity.collection_id,
+                recipe=request.recipe,
+                source=request.source.display_name,
+                num_records=spool.num_records,
+                shards=spool.shard_keys(request.recipe, identity.collection_id),
+                licences=dict(sorted(spool.licences.items())),
+                created_at=rfc3339(clock.now()),
+            ),
+            spool.paths,
+            before_each=lambda: _stop_if_asked(should_stop, spool.num_records),
+        )
     report(Progress("done", done=collection.num_records, total=collection.num_records, unit="records"))
     return Collected(collection, reused, dict(sorted(skipped.items())))
 
@@ -191,101 +199,23 @@ def save_upload(store: Store, chunks: Iterable[bytes], *, max_bytes: int, scratc
     return sha256
 
 
-class _Spool:
-    """Writes records to shard files and takes their hash on the way."""
+class _Identity:
+    """The id of a collection: it follows from the recipe, the source spec and the records in order."""
 
-    def __init__(self, folder: Path, request: CollectRequest) -> None:
-        self._folder = folder
+    def __init__(self, request: CollectRequest) -> None:
         self._hash = hashlib.sha256(
             canonical_json(["collection", 1, request.recipe, request.source.to_json(), MAX_SHARD_RECORDS])
         )
-        self._file: BinaryIO | None = None
-        self._shard_records = 0
-        self._shard_chars = 0
-        self.paths: list[Path] = []
-        self.num_records = 0
-        self.licences: Counter[str] = Counter()
 
-    def __enter__(self) -> _Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+    def add(self, record: Record) -> None:
+        """Take in the next record. Its licence counts: the same names under another licence are another thing."""
+        licence = record.provenance.licence
+        self._hash.update(canonical_json([record.id, licence.id, licence.url]))
 
     @property
     def collection_id(self) -> str:
         """The id of the records added so far."""
         return f"col-{self._hash.hexdigest()[:16]}"
-
-    def add(self, record: Record) -> None:
-        """Append a record. Its licence is part of the hash: the same names under another licence are another thing."""
-        chars = sum(len(value) for value in record.fields.values())
-        full = self._shard_records == MAX_SHARD_RECORDS or self._shard_chars + chars > MAX_SHARD_CHARS
-        if self._file is None or (full and self._shard_records):
-            self._start_shard()
-        assert self._file is not None
-        licence = record.provenance.licence
-        self._hash.update(canonical_json([record.id, licence.id, licence.url]))
-        self._file.write(canonical_json(record.to_json()) + b"\n")
-        self._shard_records += 1
-        self._shard_chars += chars
-        self.num_records += 1
-        self.licences[licence.id] += 1
-
-    def _start_shard(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        path = self._folder / f"shard-{len(self.paths):05d}.jsonl"
-        self._file = path.open("wb")
-        self.paths.append(path)
-        self._shard_records = self._shard_chars = 0
-
-
-def _store(
-    spool: _Spool, request: CollectRequest, store: Store, now: str, should_stop: Callable[[], bool]
-) -> tuple[Collection, bool]:
-    """Store shards, then the manifest; or give back the first manifest of equal content."""
-    manifest_key = keys.collection(request.recipe, spool.collection_id)
-    if store.exists(manifest_key):
-        return _stored_collection(store, manifest_key), True
-    collection = Collection(
-        id=spool.collection_id,
-        recipe=request.recipe,
-        source=request.source.display_name,
-        num_records=spool.num_records,
-        shards=tuple(
-            keys.record_shard(request.recipe, spool.collection_id, number) for number in range(len(spool.paths))
-        ),
-        licences=dict(sorted(spool.licences.items())),
-        created_at=now,
-    )
-    for key, path in zip(collection.shards, spool.paths, strict=True):
-        _stop_if_asked(should_stop, spool.num_records)
-        _create_if_absent(store, key, path.read_bytes())
-    if _create_if_absent(store, manifest_key, canonical_json(collection.to_json())):
-        return collection, False
-    return _stored_collection(store, manifest_key), True
-
-
-def _create_if_absent(store: Store, key: str, data: bytes) -> bool:
-    """Whether this call created it. What an earlier or parallel attempt stored stays: it holds the same records."""
-    try:
-        store.create(key, data)
-    except AlreadyExists:
-        return False
-    return True
-
-
-def _stored_collection(store: Store, key: str) -> Collection:
-    try:
-        return Collection.from_json(json.loads(store.get(key).data))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataLoss(
-            f"the collection manifest {key} is corrupt ({type(error).__name__}: {error}); delete it and collect again",
-            reason="CORRUPT_COLLECTION",
-            metadata={"key": key},
-        ) from error
 
 
 def _stop_if_asked(should_stop: Callable[[], bool], num_records: int) -> None:

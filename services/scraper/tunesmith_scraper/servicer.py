@@ -10,8 +10,7 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 
-from tunesmith.catalogue import list_objects, read_object
-from tunesmith.domain import keys
+from tunesmith.catalogue import list_objects
 from tunesmith.domain.errors import InvalidInput
 from tunesmith.domain.ids import check_name, derived_uuid
 from tunesmith.domain.records import Collection
@@ -19,6 +18,7 @@ from tunesmith.platform import Platform
 from tunesmith.recipes import recipe_named
 from tunesmith.rpc.convert import checked_request_id, page, page_size, to_timestamp
 from tunesmith.rpc.jobs import JobBoard
+from tunesmith.stored_collections import read_collection
 from tunesmith_proto.scraper.v1 import scraper_pb2, scraper_pb2_grpc
 from tunesmith_scraper import handlers
 from tunesmith_scraper.handlers import Collected, CollectRequest
@@ -185,13 +185,7 @@ class ScraperServicer(scraper_pb2_grpc.ScraperServiceServicer):
     ) -> scraper_pb2.GetCollectionResponse:
         recipe_named(request.recipe)
         collection_id = check_name(request.collection_id, what="collection_id")
-        collection = await asyncio.to_thread(
-            read_object,
-            self._platform.store,
-            keys.collection(request.recipe, collection_id),
-            Collection.from_json,
-            what=f"collection {collection_id}",
-        )
+        collection = await asyncio.to_thread(read_collection, self._platform.store, request.recipe, collection_id)
         return scraper_pb2.GetCollectionResponse(collection=collection_message(Collected(collection, False, {})))
 
     async def ListCollections(

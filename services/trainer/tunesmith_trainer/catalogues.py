@@ -12,9 +12,9 @@ from tunesmith.domain import keys
 from tunesmith.domain.datasets import Dataset
 from tunesmith.domain.errors import DataLoss, InvalidInput, NotFound, ResourceExhausted
 from tunesmith.domain.ids import canonical_json, sha256_hex
-from tunesmith.domain.records import Collection
 from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
+from tunesmith.stored_collections import read_collection
 
 MAX_CATALOGUE_BYTES = 64 * 2**20
 """The judge holds a catalogue in memory."""
@@ -110,10 +110,7 @@ def reference_of(store: Store, dataset: Dataset) -> Reference:
     catalogue = find_catalogue(store, dataset.recipe)
     if catalogue is not None:
         return Reference(names_of(store, catalogue), catalogue.hash)
-    collections = (
-        read_object(store, keys.collection(dataset.recipe, name), Collection.from_json, what=f"collection {name!r}")
-        for name in dataset.collections
-    )
+    collections = (read_collection(store, dataset.recipe, name) for name in dataset.collections)
     sources = {collection.source for collection in collections}
     source = sources.pop() if len(sources) == 1 else ""
     if not source.startswith(SAMPLE_SCHEME):

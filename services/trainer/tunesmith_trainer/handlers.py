@@ -30,6 +30,7 @@ from tunesmith.ports.clock import Clock, rfc3339
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith.recipes.base import Recipe
+from tunesmith.stored_collections import read_collection
 from tunesmith_trainer import registry
 from tunesmith_trainer.bases import answers_seen_by_base, base_fingerprint, fetch_base, publish_base
 from tunesmith_trainer.catalogues import reference_of
@@ -162,7 +163,7 @@ def plan_curation(
     settings = recipe.curation.changed(overrides)
     if collection_ids:
         for collection_id in collection_ids:
-            get_collection(store, recipe.name, collection_id)
+            read_collection(store, recipe.name, collection_id)
         return CurateRequest(recipe.name, tuple(dict.fromkeys(collection_ids)), settings)
     found = list_objects(store, f"collections/{recipe.name}/", Collection.from_json, what="collection")
     if recipe.needs and found:
@@ -219,7 +220,7 @@ def curate(
     # NumPy takes a moment to import; a server that only accepts work does without.
     from tunesmith_trainer.curation.build import build_dataset
 
-    collections = [get_collection(store, request.recipe, collection_id) for collection_id in request.collection_ids]
+    collections = [read_collection(store, request.recipe, collection_id) for collection_id in request.collection_ids]
     return build_dataset(
         recipe_named(request.recipe),
         collections,
@@ -542,13 +543,6 @@ def _version_of(
         created_at=rfc3339(clock.now()),
     )
     return registry.register(store, version, made)
-
-
-def get_collection(store: Store, recipe: str, collection_id: str) -> Collection:
-    """A collection; NotFound, DataLoss."""
-    return read_object(
-        store, keys.collection(recipe, collection_id), Collection.from_json, what=f"collection {collection_id!r}"
-    )
 
 
 def get_dataset(store: Store, recipe: str, dataset_id: str) -> Dataset:

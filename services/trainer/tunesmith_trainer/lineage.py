@@ -16,6 +16,7 @@ from tunesmith.domain.records import Collection, Record
 from tunesmith.domain.runs import Run
 from tunesmith.ports.store import Store
 from tunesmith.recipes.base import Recipe
+from tunesmith.stored_collections import read_collection
 
 DEFAULT_ROWS = 20
 MAX_ROWS = 1000
@@ -109,9 +110,7 @@ def _from_dataset(store: Store, recipe: Recipe, subject: str, found: Trace) -> N
 
 
 def _from_collection(store: Store, recipe: Recipe, subject: str, found: Trace) -> None:
-    collection = read_object(
-        store, keys.collection(recipe.name, subject), Collection.from_json, what=f"collection {subject!r}"
-    )
+    collection = read_collection(store, recipe.name, subject)
     _add_collection(collection, found)
     for record in _records(store, collection):
         if sum(node.kind == "record" for node in found.nodes) >= found.max_rows:
@@ -152,12 +151,7 @@ def _add_row(store: Store, recipe: Recipe, dataset: Dataset, row: Mapping[str, s
     found.add(Node("answer", row["example_id"], f"example in split {row['split']}", {"split": row["split"]}))
     found.link(dataset.id, row["example_id"])
     found.link(row["example_id"], row["record_id"])
-    collection = read_object(
-        store,
-        keys.collection(recipe.name, row["collection_id"]),
-        Collection.from_json,
-        what=f"collection {row['collection_id']!r}",
-    )
+    collection = read_collection(store, recipe.name, row["collection_id"])
     _add_collection(collection, found)
     found.link(row["record_id"], collection.id)
     for record in _records(store, collection):

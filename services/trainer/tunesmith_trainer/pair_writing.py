@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from typing import Any
 from tunesmith.catalogue import read_object
 from tunesmith.domain import keys
 from tunesmith.domain.errors import (
-    AlreadyExists,
     DeadlineExceeded,
     Interrupted,
     InvalidInput,
@@ -33,15 +32,14 @@ from tunesmith.ports.language_model import DescribedLanguageModel, GenerationPar
 from tunesmith.ports.store import Store
 from tunesmith.recipes import recipe_named
 from tunesmith.recipes.pair_writing import BadReply, Mode, PairWriter
+from tunesmith.stored_collections import RecordSpool, create_once, publish_collection, read_collection
 from tunesmith_trainer.curation.steps import read_rows
-from tunesmith_trainer.handlers import get_collection
 
 log = logging.getLogger(__name__)
 
 MAX_PAIRS = 100_000
 """Invented pairs of one request."""
 
-MAX_SHARD_RECORDS = 5_000
 MAX_KEPT_REPLIES = 10
 """Samples of bad replies in a result."""
 MAX_KEPT_OF_A_REASON = 3
@@ -140,7 +138,7 @@ def plan_writing(
             metadata={"field": "collection_id"},
         )
     else:
-        get_collection(store, recipe.name, collection_id)
+        read_collection(store, recipe.name, collection_id)
     return WriteRequest(
         recipe.name, collection_id, "invent" if invent else "rewrite", num_pairs, seed, llm, with_key=key
     )
@@ -219,7 +217,7 @@ class _Writing:
     async def run(self) -> Written:
         request = self._request
         if request.mode == "rewrite":
-            self._source = get_collection(self._store, request.recipe, request.collection_id)
+            self._source = read_collection(self._store, request.recipe, request.collection_id)
         self._total = self._source.num_records if self._source else request.num_pairs
         model = self._open_model()
         try:
@@ -235,8 +233,7 @@ class _Writing:
         finally:
             await model.close()
         written = self._publish()
-        with contextlib.suppress(AlreadyExists):
-            self._store.create(key, canonical_json(written.to_json()))
+        create_once(self._store, key, canonical_json(written.to_json()))
         for number in range(self._total):
             self._store.delete(keys.written_row(request.recipe, self._batch, number))
         return written
@@ -329,8 +326,7 @@ class _Writing:
 
     def _keep(self, number: int, answered: _Answered) -> None:
         key = keys.written_row(self._request.recipe, self._batch, number)
-        with contextlib.suppress(AlreadyExists):
-            self._store.create(key, canonical_json(answered.to_json()))
+        create_once(self._store, key, canonical_json(answered.to_json()))
         self._note(answered)
 
     def _note(self, answered: _Answered) -> None:
@@ -358,42 +354,27 @@ class _Writing:
         if not self._num_good:
             raise self._no_pairs()
         derived_by = f"{self._model_name}, {self._writer.version}, {self._request.mode}"
-        paths: list[Path] = []
-        licences: Counter[str] = Counter()
-        ids: list[str] = []
-        num_records = 0
-        shard = None
-        with contextlib.ExitStack() as files:
-            for record in self._records():
-                if num_records % MAX_SHARD_RECORDS == 0:
-                    paths.append(self._scratch / f"pairs-{len(paths):05d}.jsonl")
-                    shard = files.enter_context(paths[-1].open("wb"))
-                assert shard is not None
-                shard.write(canonical_json(record.to_json()) + b"\n")
-                ids.append(sha256_hex(canonical_json([record.id, dict(record.fields)]))[:16])
-                licences[record.provenance.licence.id] += 1
-                num_records += 1
         origin = self._source.id if self._source else ""
         recipe = self._request.recipe
-        collection_id = content_id("col", ["pairs", recipe, origin, derived_by, ids])
-        collection = Collection(
-            id=collection_id,
-            recipe=recipe,
-            source=self._source.source if self._source else f"written:{self._model_name}",
-            num_records=num_records,
-            shards=tuple(keys.record_shard(recipe, collection_id, number) for number in range(len(paths))),
-            licences=dict(sorted(licences.items())),
-            created_at=rfc3339(self._clock.now()),
-            derived_from=origin,
-            derived_by=derived_by,
-        )
-        for shard_key, path in zip(collection.shards, paths, strict=True):
-            with contextlib.suppress(AlreadyExists):
-                self._store.create(shard_key, path.read_bytes())
-            path.unlink()
-        with contextlib.suppress(AlreadyExists):
-            self._store.create(keys.collection(recipe, collection_id), canonical_json(collection.to_json()))
-        stored = get_collection(self._store, recipe, collection_id)
+        ids: list[str] = []
+        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="pairs-") as folder:
+            with RecordSpool(Path(folder)) as spool:
+                for record in self._records():
+                    spool.add(record)
+                    ids.append(sha256_hex(canonical_json([record.id, dict(record.fields)]))[:16])
+            collection_id = content_id("col", ["pairs", recipe, origin, derived_by, ids])
+            collection = Collection(
+                id=collection_id,
+                recipe=recipe,
+                source=self._source.source if self._source else f"written:{self._model_name}",
+                num_records=spool.num_records,
+                shards=spool.shard_keys(recipe, collection_id),
+                licences=dict(sorted(spool.licences.items())),
+                created_at=rfc3339(self._clock.now()),
+                derived_from=origin,
+                derived_by=derived_by,
+            )
+            stored, _ = publish_collection(self._store, collection, spool.paths)
         bad = dict(sorted(self._bad.items()))
         return Written(stored, self._num_good, bad, tuple(self._bad_replies))
 

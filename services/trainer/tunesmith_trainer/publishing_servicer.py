@@ -19,6 +19,7 @@ from tunesmith.platform import Platform
 from tunesmith.recipes import recipe_named
 from tunesmith.rpc.convert import checked_request_id
 from tunesmith.rpc.jobs import JobBoard
+from tunesmith.stored_collections import read_collection
 from tunesmith_proto.trainer.v1 import publishing_pb2, publishing_pb2_grpc
 from tunesmith_trainer import handlers, parity, publishing, registry
 from tunesmith_trainer.model_card import CardFacts, model_card
@@ -88,7 +89,7 @@ class PublishingServicer(publishing_pb2_grpc.PublishingServiceServicer):
             self._store, recipe.name, registry.chosen_version(self._store, recipe.name, request.version)
         )
         dataset = handlers.get_dataset(self._store, recipe.name, version.dataset_id)
-        collections = [handlers.get_collection(self._store, recipe.name, name) for name in dataset.collections]
+        collections = [read_collection(self._store, recipe.name, name) for name in dataset.collections]
         origins = dict.fromkeys(c.derived_from for c in collections if c.derived_from)
         check = parity.find_check(self._store, recipe.name, version.id)
         facts = CardFacts(
@@ -97,7 +98,7 @@ class PublishingServicer(publishing_pb2_grpc.PublishingServiceServicer):
             report=registry.get_report(self._store, recipe.name, version.report_id),
             run=handlers.get_run(self._store, recipe.name, version.run_id),
             dataset=dataset,
-            collections=[*collections, *(handlers.get_collection(self._store, recipe.name, name) for name in origins)],
+            collections=[*collections, *(read_collection(self._store, recipe.name, name) for name in origins)],
             form=_form(request.form),
             base_name=publishing.published_base_name(version.base_model),
             served=check.detail if check else "",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from scraper_parts import Scraper, Site, page
 
+from tunesmith import stored_collections
 from tunesmith.domain import keys
 from tunesmith.domain.errors import Interrupted, ResourceExhausted, SourceUnusable, Unavailable
 from tunesmith.domain.records import Collection
-from tunesmith_scraper import handlers
 from tunesmith_scraper.handlers import Collected, CollectRequest
 from tunesmith_scraper.sources.base import SourceSpec
 
@@ -147,7 +147,7 @@ def test_requests_and_outcomes_survive_a_job(scraper: Scraper, site: Site) -> No
 def test_memory_does_not_grow_with_the_number_of_records(
     scraper: Scraper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "MAX_SHARD_RECORDS", 100)
+    monkeypatch.setattr(stored_collections, "MAX_SHARD_RECORDS", 100)
     peaks_bytes = []
     for num_records in (100, 500, 5_000):  # the first warms up
         path = tmp_path / f"{num_records}.txt"
