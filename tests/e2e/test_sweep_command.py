@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ from e2e.conftest import CommandLine
 
 
 @pytest.mark.heavy
-def test_a_grid_becomes_a_table_and_a_page_once(
-    command_line: CommandLine, micro_run: Callable[..., list[str]], micro_base: Path
-) -> None:
-    made = command_line.json(*micro_run())
+def test_a_grid_becomes_a_table_and_a_page_once(command_line: CommandLine, names_file: Path, micro_base: Path) -> None:
+    command_line.json("collect", "micro_genre", "--source", str(names_file))
+    made = command_line.json("curate", "micro_genre")
     arguments = ["--axis", "temperature=0.7,0.9", "--axis", "top_p=0.9,off", "--samples", "40"]
     settings = ["--base-model", str(micro_base), "--set", "epochs=0.2", "--set", "batch_size=2"]
 
