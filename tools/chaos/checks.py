@@ -15,6 +15,7 @@ from chaos.fleet import Fleet
 from chaos.workload import RECIPE
 from tunesmith.domain.events import topic_of
 from tunesmith.domain.jobs import Job
+from tunesmith.jobs.reconciler import FORGET_MARKER_S
 from tunesmith.leftovers import Leftovers
 from tunesmith.platform import Platform
 from tunesmith.settings import Settings
@@ -88,26 +89,33 @@ class Findings:
 
 
 def await_settled(fleet: Fleet, findings: Findings) -> None:
-    """Wait until every job has ended, published its events and lost its marker."""
+    """Wait until every job has ended, published its events and lost its marker.
+
+    A marker whose submitter died before it wrote the job is nobody's job: it is an orphan if the reconcilers leave it.
+    """
     began_s = time.monotonic()
     quiet_since_s = None
     with _opened(fleet) as platform:
         while True:
             now_s = time.monotonic()
-            open_ids = list(platform.jobs.active_ids())
-            if open_ids or not _all_terminal(platform):
+            marked = list(platform.jobs.active_ids())
+            open_jobs = [job for job_id in marked if (job := platform.jobs.find(job_id)) is not None]
+            if open_jobs or not _all_terminal(platform):
                 quiet_since_s = None
             elif quiet_since_s is None:
                 quiet_since_s = now_s
             elif now_s - quiet_since_s >= QUIET_S:
                 findings.settled_s = quiet_since_s - began_s
-                return
+                if not marked:
+                    return
             if quiet_since_s is None and now_s - began_s > SETTLE_S:
                 findings.settled_s = now_s - began_s
-                findings.unsettled += max(1, len(open_ids))
-                for job_id in open_ids[:3]:
-                    job = platform.jobs.find(job_id)
-                    findings.notes.append(f"unsettled: {job_id} " + (f"{job.kind} {job.phase}" if job else "no job"))
+                findings.unsettled += max(1, len(open_jobs))
+                findings.notes += [f"unsettled: {job.id} {job.kind} {job.phase}" for job in open_jobs[:3]]
+                return
+            if now_s - began_s > SETTLE_S + FORGET_MARKER_S:
+                findings.orphans += len(marked)
+                findings.notes += [f"orphan: marker of {job_id}" for job_id in marked[:3]]
                 return
             time.sleep(0.1)
 
