@@ -52,6 +52,8 @@ class ModelServer:
     broken: list[tuple[int, str, bytes]] = field(default_factory=list)
     hanging: bool = False
     """Accept requests and never answer."""
+    hanging_path: str = ""
+    """Do so for requests of this path alone."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     num_running: Counter[str] = field(default_factory=Counter)
     """By path."""
@@ -107,7 +109,7 @@ class ModelServer:
     async def _around(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.num_running[request.path] += 1
         try:
-            if self.hanging:
+            if self.hanging or request.path == self.hanging_path:
                 await asyncio.Event().wait()
             if self.broken and request.method == "POST":
                 status, kind, body = self.broken.pop(0)

@@ -75,9 +75,11 @@ class TgiLanguageModel:
     async def check(self) -> None:
         """Raise unless the server is ready; when another model or version answers there now, forget the adapters."""
         await self._endpoint.ping("/health")
-        before, self._info = self._info, None
-        if before is not None and before != await self._known_info():
+        # Requests go on by what is known meanwhile: they do not wait for this.
+        now = await self._asked_info()
+        if self._info is not None and self._info != now:
             self.forget()
+        self._info = now
 
     def has(self, name: str) -> bool:
         """Whether requests for adapter `name` would be sent."""
@@ -166,20 +168,23 @@ class TgiLanguageModel:
 
     async def _known_info(self) -> TgiInfo:
         if self._info is None:
-            body = (await self._endpoint.get("/info")).body
-            try:
-                longest = body.get("max_input_tokens") or body.get("max_input_length") or 2**31
-                self._info = TgiInfo(
-                    model_id=str(body["model_id"]),
-                    model_sha=str(body.get("model_sha") or ""),
-                    version=str(body.get("version") or "unknown"),
-                    max_input_tokens=int(longest),
-                    max_total_tokens=int(body.get("max_total_tokens") or 2**31),
-                    max_stop_sequences=int(body.get("max_stop_sequences") or limits.MAX_STOP_SEQUENCES),
-                )
-            except (KeyError, AttributeError, TypeError, ValueError) as error:
-                self._odd(error)
+            self._info = await self._asked_info()
         return self._info
+
+    async def _asked_info(self) -> TgiInfo:
+        body = (await self._endpoint.get("/info")).body
+        try:
+            longest = body.get("max_input_tokens") or body.get("max_input_length") or 2**31
+            return TgiInfo(
+                model_id=str(body["model_id"]),
+                model_sha=str(body.get("model_sha") or ""),
+                version=str(body.get("version") or "unknown"),
+                max_input_tokens=int(longest),
+                max_total_tokens=int(body.get("max_total_tokens") or 2**31),
+                max_stop_sequences=int(body.get("max_stop_sequences") or limits.MAX_STOP_SEQUENCES),
+            )
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            self._odd(error)
 
     async def _request(self, prompt: str, parameters: GenerationParameters, adapter: str | None) -> dict[str, Any]:
         p = parameters

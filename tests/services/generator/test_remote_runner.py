@@ -120,6 +120,19 @@ async def test_a_server_that_goes_gets_no_requests_and_gets_them_again_when_it_i
     assert set(answers) == {"v1 None "}
 
 
+async def test_requests_do_not_wait_while_a_server_is_checked(start_server: StartServer, opened: Open) -> None:
+    server = await start_server()
+    runner = opened(f"tgi+{server.url}", settings=replace(SETTINGS, check_timeout_s=60.0))
+    await runner.load(ADAPTER)
+
+    server.hanging_path = "/info"
+    await until(lambda: server.num_running["/info"] == 1)
+
+    async with asyncio.timeout(10):
+        assert await asked(runner, adapter="v1") == "v1 None "
+    assert server.num_running["/info"] == 1
+
+
 async def test_a_server_that_came_back_without_the_adapter_is_not_asked_for_it(
     start_server: StartServer, opened: Open
 ) -> None:
