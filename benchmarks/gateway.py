@@ -38,7 +38,7 @@ from tunesmith.domain.ids import canonical_json
 from tunesmith.domain.models import Champion, ModelVersion
 from tunesmith_proto.generator.v1 import generator_pb2, generator_pb2_grpc
 
-ROUNDS = 7
+ROUNDS = 9
 ROUND_S = 1.0
 IN_FLIGHT = (1, 8, 32)
 BARS_MS = (0.6, 2.0)

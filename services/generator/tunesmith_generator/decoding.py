@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -152,7 +152,7 @@ def plan_of(request: GenerateRequest, recipe: Recipe, *, max_new_tokens_limit: i
     elif parameters.json_schema is not None:
         # An empty one leaves the recipe's off.
         parameters = replace(parameters, json_schema=None)
-    random_seed = secrets.randbits(31)
+    random_seed = random.getrandbits(31)
 
     inputs: Mapping[str, str] = {}
     prompt_seed = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from tunesmith.ports.language_model import Adapter, GenerationParameters
 def drawn_seed(parameters: GenerationParameters) -> GenerationParameters:
     """`parameters` with a seed where tokens are drawn and none was set, so that the answer can say which it was."""
     if parameters.seed is None and limits.samples(parameters):
-        return replace(parameters, seed=secrets.randbits(63))
+        return replace(parameters, seed=random.getrandbits(63))
     return parameters
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -114,12 +115,17 @@ def _checked(work: Work) -> Work:
 
 
 async def _serve(build: BuildService, platform: Platform) -> int:
+    def on_ready(address: str) -> None:
+        # What the imports made lives as long as the process: walking through it over and over would hold up calls.
+        gc.freeze()
+        log.info("ready at %s", address)
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        await host([build], platform, on_ready=lambda address: log.info("ready at %s", address), stop=stop)
+        await host([build], platform, on_ready=on_ready, stop=stop)
     finally:
         platform.close()
     return 0
