@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import CommandLine
+from e2e.test_command_line import server_of
 
 
 @pytest.mark.heavy
 def test_a_grid_becomes_a_table_and_a_page_once(command_line: CommandLine, names_file: Path, micro_base: Path) -> None:
+    command_line.start("up", "--listen", "127.0.0.1:0")
+    server_of(command_line.data)
     command_line.json("collect", "micro_genre", "--source", str(names_file))
     made = command_line.json("curate", "micro_genre")
     arguments = ["--axis", "temperature=0.7,0.9", "--axis", "top_p=0.9,off", "--samples", "40"]
