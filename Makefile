@@ -69,7 +69,7 @@ $(UV):
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 $(VENV)/.installed: $(UV) pyproject.toml constraints.txt
-	@echo "Installing Tunesmith (PyTorch included: about 5 GB, half a minute on a fast line) ..."
+	@echo "Installing Tunesmith (PyTorch included: about 5 GB, a minute on a fast line) ..."
 	@$(UV_INSTALL) --editable '.[embedded]'
 	@$(BIN)/python -m compileall -q src services
 	@touch $@
