@@ -20,7 +20,7 @@ from tunesmith.domain.jobs import Progress
 from tunesmith.domain.parity import PARITY
 from tunesmith.jobs.reconciler import JobKind
 from tunesmith.jobs.ticking import Ticker
-from tunesmith.jobs.worker import Outcome, Together, Work, WorkContext
+from tunesmith.jobs.worker import HandOver, Outcome, Together, Work, WorkContext
 from tunesmith.platform import Platform, open_generator, open_language_model, open_replicas, open_serving
 from tunesmith.recipes import all_recipes
 from tunesmith.rpc.hosting import mount
@@ -46,7 +46,17 @@ from tunesmith_proto.trainer.v1 import (
 from tunesmith_trainer import messages
 from tunesmith_trainer.catalogue_servicer import CatalogueServicer
 from tunesmith_trainer.consumer import TOPICS, consumers, judge_job_id
-from tunesmith_trainer.handlers import CurateRequest, JudgeRequest, TuneRequest, curate, help_tune, judge_run, tune
+from tunesmith_trainer.handlers import (
+    CurateRequest,
+    Judged,
+    JudgeRequest,
+    TuneRequest,
+    curate,
+    help_tune,
+    judge_run,
+    promote_judged,
+    tune,
+)
 from tunesmith_trainer.novelty import example_digests
 from tunesmith_trainer.pair_servicer import PairServicer, pairs_result
 from tunesmith_trainer.pair_writing import WriteRequest, write_pairs
@@ -64,6 +74,12 @@ from tunesmith_trainer.sweeps import SweepRequest, run_sweep
 
 POLICY_INTERVAL_S = 1.0
 """How often policies are looked at without an event: for cool-downs and schedules."""
+
+PROMOTE = "promote"
+"""Stage of a judge job: it waits for servers, so it has neither the judge's GPU nor its place among the trainings."""
+
+MAX_PARALLEL_PROMOTIONS = 8
+"""They do little but wait."""
 
 
 def build(platform: Platform, board: JobBoard) -> Service:
@@ -128,6 +144,7 @@ def build(platform: Platform, board: JobBoard) -> Service:
             "curate": JobKind(argv, slot="curate", max_parallel=settings.max_parallel_curations),
             "tune": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings, shrinks=True),
             "judge": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
+            PROMOTE: JobKind(argv, slot=PROMOTE, max_parallel=MAX_PARALLEL_PROMOTIONS),
             "write": JobKind(argv, slot="write", max_parallel=settings.max_parallel_writings),
             "sweep": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings, shrinks=True),
             "publish": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
@@ -149,11 +166,12 @@ def _keeping(platform: Platform) -> Sequence[Ticker]:
 
 
 def works(platform: Platform) -> Mapping[str, Work]:
-    """What its workers do, by job kind."""
+    """What its workers do, by job kind and stage."""
     return {
         "curate": lambda context: _curate(platform, context),
         "tune": lambda context: _tune(platform, context),
         "judge": lambda context: _judge(platform, context),
+        PROMOTE: lambda context: _promote(platform, context),
         "write": lambda context: _write(platform, context),
         "sweep": lambda context: _sweep(platform, context),
         "publish": lambda context: _publish(platform, context),
@@ -238,19 +256,43 @@ def _help_tune(platform: Platform, context: WorkContext) -> None:
     )
 
 
-def _judge(platform: Platform, context: WorkContext) -> Outcome:
+def _judge(platform: Platform, context: WorkContext) -> Outcome | HandOver:
     request = JudgeRequest.from_json(context.job.request)
-    settings = platform.settings
-
-    def waiting(why: str) -> None:
-        context.report(Progress("promote", message=f"waiting for the generator: {why}"))
-
     judged = judge_run(
         request,
         store=platform.store,
         clock=platform.clock,
         scratch=_folder(platform, "scratch"),
         bases_folder=bases_folder(platform),
+        report=context.report,
+        should_stop=context.should_stop,
+    )
+    version, report = judged.version, judged.report
+    data = {
+        "job_id": context.job.id,
+        "recipe": version.recipe,
+        "run_id": version.run_id,
+        "model_version": version.id,
+        "report_id": report.id,
+        "passed": report.passed,
+    }
+    told = (MODEL_JUDGED, context.job.id, data)
+    if request.promote and report.passed and judged.champion is None:
+        return HandOver(PROMOTE, {"model_version": version.id}, [told])
+    return _verdict(context, judged, [told])
+
+
+def _promote(platform: Platform, context: WorkContext) -> Outcome | HandOver:
+    settings = platform.settings
+
+    def waiting(why: str) -> None:
+        context.report(Progress("promote", message=f"waiting for the generator: {why}"))
+
+    judged = promote_judged(
+        JudgeRequest.from_json(context.job.request).recipe,
+        context.job.stages[-1].carried["model_version"],
+        store=platform.store,
+        clock=platform.clock,
         cause=f"job {context.job.id}",
         parity=ParityGate(
             store=platform.store,
@@ -264,23 +306,15 @@ def _judge(platform: Platform, context: WorkContext) -> Outcome:
             else Asker(Wishes(platform.store), platform.clock, settings.serving_start_s, context.should_stop, waiting),
         ),
         report=context.report,
-        should_stop=context.should_stop,
     )
+    # Nobody becomes champion without having been measured against the one that is served.
+    return HandOver("judge", {}) if judged is None else _verdict(context, judged)
+
+
+def _verdict(context: WorkContext, judged: Judged, told: Sequence[tuple[str, str, Mapping[str, Any]]] = ()) -> Outcome:
+    """What a judgement came to, after what was `told` of it."""
     version, report = judged.version, judged.report
-    events: list[tuple[str, str, Mapping[str, Any]]] = [
-        (
-            MODEL_JUDGED,
-            context.job.id,
-            {
-                "job_id": context.job.id,
-                "recipe": version.recipe,
-                "run_id": version.run_id,
-                "model_version": version.id,
-                "report_id": report.id,
-                "passed": report.passed,
-            },
-        )
-    ]
+    events = list(told)
     if judged.champion is not None:
         promoted = {
             "recipe": version.recipe,

@@ -9,6 +9,8 @@ from tunesmith.domain.events import (
     DATASET_BUILT,
     JOB_FAILED,
     MODEL_JUDGED,
+    MODEL_PROMOTED,
+    MODEL_REJECTED,
     PAIRS_WRITTEN,
     RECORDS_COLLECTED,
     RUN_SUCCEEDED,
@@ -106,5 +108,5 @@ def policy_handlers(policies: Policies, look: Callable[[], None]) -> Mapping[str
         **dict.fromkeys(DERIVED, on_collection),
         DATASET_BUILT: on_dataset_built,
         JOB_FAILED: on_job_failed,
-        **dict.fromkeys((RUN_SUCCEEDED, MODEL_JUDGED), on_end_of_job),
+        **dict.fromkeys((RUN_SUCCEEDED, MODEL_JUDGED, MODEL_PROMOTED, MODEL_REJECTED), on_end_of_job),
     }

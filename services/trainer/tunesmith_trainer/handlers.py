@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.catalogue import list_objects, read_object
 from tunesmith.domain import keys
 from tunesmith.domain.datasets import CurationSettings, Dataset
-from tunesmith.domain.errors import AlreadyExists, FailedPrecondition, Interrupted, InvalidInput
+from tunesmith.domain.errors import AlreadyExists, Conflict, FailedPrecondition, Interrupted, InvalidInput
 from tunesmith.domain.examples import Example, Split
 from tunesmith.domain.ids import canonical_json, content_id
 from tunesmith.domain.jobs import Progress, ProgressReporter
@@ -424,15 +424,12 @@ def judge_run(
     clock: Clock,
     scratch: Path,
     bases_folder: Path,
-    cause: str,
-    parity: ParityGate,
     report: ProgressReporter,
     should_stop: Callable[[], bool],
 ) -> Judged:
-    """Measure a run's adapter, register it as a model version with its report, and promote it when it may be.
+    """Measure a run's adapter against the champion and register it as a model version with its report.
 
-    `cause` is noted in the alias' history. Raises what loading the models raises, what `parity` raises when nobody can
-    be asked, and Interrupted.
+    Raises what loading the models raises, and Interrupted.
     """
     recipe = recipe_named(request.recipe)
     run = get_run(store, recipe.name, request.run_id)
@@ -442,15 +439,43 @@ def judge_run(
         # The champion is this very run: there is nothing to compare it with, and its report stands.
         return Judged(rival, registry.get_report(store, recipe.name, rival.report_id), current)
     version, made = _version_of(recipe, run, rival, store, clock, scratch, bases_folder, report, should_stop)
-    if not (request.promote and version.passed):
-        return Judged(version, made, None)
+    return Judged(version, made, None)
+
+
+def promote_judged(
+    recipe: str,
+    version_id: str,
+    *,
+    store: Store,
+    clock: Clock,
+    cause: str,
+    parity: ParityGate,
+    report: ProgressReporter,
+) -> Judged | None:
+    """Make a version that passed its gates the champion; None where it was measured against another than today's.
+
+    `cause` is noted in the alias' history. Raises what `parity` raises when nobody can be asked, and Interrupted.
+    """
+    version = registry.get_version(store, recipe, version_id)
+    made = registry.get_report(store, recipe, version.report_id)
     report(Progress("promote", message=f"comparing what is served with what was judged: {version.id}"))
     try:
         champion, _ = registry.promote(
-            store, clock, recipe.name, version.id, cause=cause, expected=None, served_as_judged=parity.require
+            store,
+            clock,
+            recipe,
+            version.id,
+            cause=cause,
+            expected=made.champion_version,
+            served_as_judged=parity.require,
         )
     except NotAsJudged as refused:
         return Judged(version, made, None, refused.check)
+    except Conflict as error:
+        if error.reason != registry.CHAMPION_MOVED:
+            raise
+        parity.let_go(version)
+        return None
     return Judged(version, made, champion)
 
 

@@ -82,10 +82,14 @@ class ParityGate:
         check = self._check(version, report.probes)
         self.store.put(keys.parity(version.recipe, version.id), canonical_json(check.to_json()))
         if check.checked and not check.agrees:
-            if self.servers is not None:
-                self.servers.refused(version)
+            self.let_go(version)
             raise NotAsJudged(check)
         return check
+
+    def let_go(self, version: ModelVersion) -> None:
+        """Keep no server for a version that does not become champion."""
+        if self.servers is not None:
+            self.servers.refused(version)
 
     def _check(self, version: ModelVersion, probes: Probes | None) -> ParityCheck:
         now = rfc3339(self.clock.now())

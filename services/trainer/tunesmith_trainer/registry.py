@@ -27,6 +27,9 @@ from tunesmith.ports.store import Store
 MAX_HISTORY = 100
 """Moves of the champion alias that are kept."""
 
+CHAMPION_MOVED = "CHAMPION_MOVED"
+"""Reason of the Conflict when the champion is not the expected one."""
+
 MAX_ATTEMPTS = 20
 """Compare-and-swaps tried before giving up: each lost one means that another writer went ahead."""
 
@@ -343,7 +346,7 @@ def _moved(recipe: str, current: str, expected: str) -> Conflict:
     return Conflict(
         f"the champion of {recipe} is {current or 'not set'}, not {expected or 'unset'} as expected; "
         "compare with the current one and try again",
-        reason="CHAMPION_MOVED",
+        reason=CHAMPION_MOVED,
         metadata={"current": current, "expected": expected},
     )
 

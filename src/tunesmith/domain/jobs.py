@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from tunesmith.domain.errors import DataLoss, InvalidInput
@@ -47,6 +47,20 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """The rest of a job's work, launched by itself because it needs other surroundings than the work before it."""
+
+    work: str
+    """Stands for the job's kind in all that concerns launching."""
+    after_attempt: int
+    """The last attempt at the work before."""
+    carried: Mapping[str, Any]
+    """What the work before hands on."""
+    usage: Mapping[str, float]
+    """What all before used: `cpu_s`, `peak_mib`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """The state object of one job.
 
@@ -86,6 +100,18 @@ class Job:
     """The scope of the launcher that launched the current attempt; empty for one whose launches every replica sees."""
     trace: Mapping[str, str] = field(default_factory=dict)
     """The W3C trace context in which the job was asked for; its work and its events go on with it."""
+    stages: tuple[Stage, ...] = ()
+    """The stages that were begun after the kind's own work; the last one is what is done now."""
+
+    @property
+    def work(self) -> str:
+        """What the attempt that is under way, or comes next, does: the kind, or the stage that it has come to."""
+        return self.stages[-1].work if self.stages else self.kind
+
+    def work_of(self, attempt: int) -> str:
+        """What an attempt did, does, or is to do."""
+        begun = (stage.work for stage in reversed(self.stages) if attempt > stage.after_attempt)
+        return next(begun, self.kind)
 
     @property
     def is_terminal(self) -> bool:
@@ -154,6 +180,7 @@ class Job:
             "priority": self.priority,
             "host": self.host,
             **({"trace": dict(self.trace)} if self.trace else {}),
+            **({"stages": [asdict(stage) for stage in self.stages]} if self.stages else {}),
         }
 
     @staticmethod
@@ -184,6 +211,7 @@ class Job:
                 priority=int(row.get("priority", 0)),
                 host=row.get("host", ""),
                 trace=checked_trace(row.get("trace")),
+                stages=tuple(Stage(**stage) for stage in row.get("stages", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataLoss(

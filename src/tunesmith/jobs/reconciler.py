@@ -39,7 +39,7 @@ SLOT_LOOK_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class JobKind:
-    """How jobs of one kind are launched."""
+    """How jobs of one kind, or one stage of them, are launched."""
 
     argv: Sequence[str]
     """The worker's command; `JOB_ID EPOCH` is appended."""
@@ -122,7 +122,7 @@ class Reconciler:
         if not self._kinds:
             return
         active = self._active()
-        taken = Counter(self._kinds[job.kind].slot for job in active if self._takes_slot(job))
+        taken = Counter(self._kinds[job.work].slot for job in active if self._takes_slot(job))
         for job in sorted(active, key=_turn):
             with log_context(job_id=job.id):
                 try:
@@ -143,7 +143,7 @@ class Reconciler:
         stops = []
         for job_id in list(self._jobs.active_ids()):
             job = self._jobs.find(job_id)
-            if job is not None and job.kind in self._kinds and job.attempt and self._hosts.owns(job):
+            if job is not None and job.work in self._kinds and job.attempt and self._hosts.owns(job):
                 stops.append(
                     threading.Thread(target=self._launcher.stop, args=(launch_name(job),), kwargs={"grace_s": grace_s})
                 )
@@ -160,7 +160,7 @@ class Reconciler:
         for job_id in list(self._jobs.active_ids()):
             try:
                 job = self._jobs.find(job_id)
-                if job is None or job.kind not in self._kinds or not self._hosts.owns(job):
+                if job is None or job.work not in self._kinds or not self._hosts.owns(job):
                     continue
                 job = publish_outbox(job, jobs=self._jobs, bus=self._bus)
                 if job.is_terminal:
@@ -189,7 +189,7 @@ class Reconciler:
             except DataLoss as error:
                 self._complain_once(job_id, error)
             else:
-                if job.kind in self._kinds:
+                if job.work in self._kinds:
                     active.append(job)
         self._ghosts = ghosts
         for job_id, since_s in ghosts.items():
@@ -200,7 +200,7 @@ class Reconciler:
 
     def _takes_slot(self, job: Job) -> bool:
         under_way = job.phase in ("launching", "running")
-        return under_way and (self._kinds[job.kind].everywhere or self._hosts.owns(job))
+        return under_way and (self._kinds[job.work].everywhere or self._hosts.owns(job))
 
     def _mind(self, job: Job) -> None:
         """See to a job that another host launched, once that host is lost."""
@@ -220,7 +220,7 @@ class Reconciler:
             if self._cleaned_up(job):
                 self._jobs.settle(job.id)
             return
-        kind = self._kinds[job.kind]
+        kind = self._kinds[job.work]
         if job.phase == "queued":
             if job.cancel_requested:
                 self._end(job, "cancelled", JobError("CANCELLED", "CANCELLED", "cancelled before it started"))
@@ -246,7 +246,7 @@ class Reconciler:
                 return
             if not self._refusals.may_try(job):
                 return
-            log.info("launching attempt %s of %s job", job.attempt, job.kind)
+            log.info("launching attempt %s of %s job (%s)", job.attempt, job.kind, job.work)
             argv = [*kind.argv, job.id, str(job.epoch)]
             try:
                 self._launcher.launch(launch_name(job), argv, env=self._worker_env)
@@ -282,11 +282,11 @@ class Reconciler:
         shows the limit kept, so of two the later one always sees the other. The first in line waits for the others to
         step back, unless they were launched already.
         """
-        kind = self._kinds[job.kind]
+        kind = self._kinds[job.work]
         if self._launcher.scope and not kind.everywhere:
             return True
         for _ in range(SLOT_LOOKS):
-            slot = [other for other in self._active() if self._kinds[other.kind].slot == kind.slot]
+            slot = [other for other in self._active() if self._kinds[other.work].slot == kind.slot]
             under_way = sorted((other for other in slot if self._takes_slot(other)), key=_turn)
             if len(under_way) <= kind.max_parallel:
                 return True
@@ -346,7 +346,7 @@ class Reconciler:
 
     def _after_loss(self, job: Job, status: LaunchStatus, **changes: object) -> None:
         """The worker is gone and left no result: launch again, or give up."""
-        loss = judged(job, status, can_shrink=self._kinds[job.kind].shrinks)
+        loss = judged(job, status, can_shrink=self._kinds[job.work].shrinks)
         noted = {"failures": loss.failures, "memory_kills": loss.memory_kills, "last_loss": loss.record}
         if job.cancel_requested:
             self._end(job, "cancelled", JobError("CANCELLED", "CANCELLED", "cancelled while it was running"))
@@ -426,4 +426,4 @@ def _launches(job: Job) -> list[str]:
 
 def launch_name(job: Job) -> str:
     """The launch of a job's current attempt; made from job and attempt, so launching twice starts one worker."""
-    return f"{job.kind}-{job.id}-{job.attempt}"
+    return f"{job.work_of(job.attempt)}-{job.id}-{job.attempt}"

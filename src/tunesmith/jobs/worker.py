@@ -21,7 +21,7 @@ from tunesmith.domain.errors import (
     TunesmithError,
 )
 from tunesmith.domain.events import JOB_FAILED
-from tunesmith.domain.jobs import Job, JobError, Progress
+from tunesmith.domain.jobs import Job, JobError, Progress, Stage
 from tunesmith.jobs.ranks import Rank
 from tunesmith.jobs.state import JobStore
 from tunesmith.jobs.ticking import Ticker
@@ -63,6 +63,16 @@ class Outcome:
     events: Sequence[tuple[str, str, Mapping[str, Any]]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What a part of a job made whose rest needs other surroundings: it is queued as that stage, and launched anew."""
+
+    stage: str
+    carried: Mapping[str, Any]
+    """What the stage finds as `job.stages[-1].carried`."""
+    events: Sequence[tuple[str, str, Mapping[str, Any]]] = ()
+
+
 class WorkContext:
     """What work may ask of its surroundings."""
 
@@ -99,7 +109,7 @@ class WorkContext:
         return self._stop.is_set()
 
 
-Work = Callable[[WorkContext], Outcome]
+Work = Callable[[WorkContext], Outcome | HandOver]
 
 Help = Callable[[WorkContext], None]
 """The part that each process but the first has in work that several do together."""
@@ -134,10 +144,9 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
             if job.epoch != epoch or job.is_terminal:
                 return EXIT_FENCED
             fence.start()
-            with span(f"work {job.kind}", continues=job.trace):
+            with span(f"work {job.work}", continues=job.trace):
                 outcome = work(WorkContext(job, jobs, clock, stop, rank))
-                result = {**outcome.result, "usage": _usage()}
-                _finish(jobs, job_id, epoch, phase="succeeded", result=result, events=outcome.events)
+                _finish(jobs, job_id, epoch, events=outcome.events, **_after(job, outcome))
         except Conflict as error:
             log.warning("fenced off: %s", error)
             return EXIT_FENCED
@@ -167,6 +176,22 @@ def run_worker(job_id: str, epoch: int, work: Work, *, jobs: JobStore, clock: Cl
         finally:
             fence.stop()
     return 0
+
+
+def _after(job: Job, outcome: Outcome | HandOver) -> Mapping[str, Any]:
+    """How the job goes on from here."""
+    usage = _usage()
+    if job.stages:
+        before = job.stages[-1].usage
+        usage = {
+            "cpu_s": round(before["cpu_s"] + usage["cpu_s"], 2),
+            "peak_mib": max(before["peak_mib"], usage["peak_mib"]),
+        }
+    if isinstance(outcome, Outcome):
+        return {"phase": "succeeded", "result": {**outcome.result, "usage": usage}}
+    stage = Stage(outcome.stage, job.attempt, outcome.carried, usage)
+    # Its host stays until another attempt is launched: this process is still to be waited for there.
+    return {"phase": "queued", "stages": (*job.stages, stage), "failures": 0, "memory_kills": 0}
 
 
 def _put_off(error: Interrupted | StoreUnavailable) -> int:

@@ -15,6 +15,7 @@ from tunesmith.jobs.ranks import Rank
 from tunesmith.jobs.worker import (
     EXIT_MISCONFIGURED,
     EXIT_UNAVAILABLE,
+    HandOver,
     Outcome,
     Together,
     Work,
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 EXIT_USAGE = 2
 
 BuildWorks = Callable[[Platform], Mapping[str, Work]]
-"""A service's work by job kind."""
+"""A service's work by job kind, and by stage."""
 
 BuildTogether = Callable[[Platform], Mapping[str, Together]]
 """What of it several processes can do together, by job kind."""
@@ -78,10 +79,10 @@ def main(
 def _work(argv: Sequence[str], platform: Platform, works: Mapping[str, Work], together: Mapping[str, Together]) -> int:
     """Do this process's part of a job: all of it, or as one of several, or starting those."""
     _, job_id, epoch = argv
-    kind = platform.jobs.get(job_id).kind
-    several, rank = together.get(kind), Rank.of_this_process()
+    work = platform.jobs.get(job_id).work
+    several, rank = together.get(work), Rank.of_this_process()
     if several is None and not rank.is_alone:
-        raise InvalidSettings(f"WORLD_SIZE={rank.of}, but a {kind} job is one process's work: start it alone")
+        raise InvalidSettings(f"WORLD_SIZE={rank.of}, but a {work} job is one process's work: start it alone")
     if several is not None and rank.is_alone:
         code = several.start(argv)
         if code is not None:
@@ -91,7 +92,7 @@ def _work(argv: Sequence[str], platform: Platform, works: Mapping[str, Work], to
     jobs, clock = platform.jobs, platform.clock
     if several is not None and not rank.leads:
         return run_helper(job_id, int(epoch), several.help_along, jobs=jobs, clock=clock, rank=rank)
-    return run_worker(job_id, int(epoch), _checked(works[kind]), jobs=jobs, clock=clock, rank=rank)
+    return run_worker(job_id, int(epoch), _checked(works[work]), jobs=jobs, clock=clock, rank=rank)
 
 
 def _standing_alone(settings: Settings, name: str) -> Settings:
@@ -107,7 +108,7 @@ def _standing_alone(settings: Settings, name: str) -> Settings:
 def _checked(work: Work) -> Work:
     """The work, refused where its recipe's code is no longer what the job was asked for with."""
 
-    def checked(context: WorkContext) -> Outcome:
+    def checked(context: WorkContext) -> Outcome | HandOver:
         check_code(context.job.request)
         return work(context)
 

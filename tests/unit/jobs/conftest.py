@@ -53,6 +53,7 @@ def workshop(place: Place, tmp_path: Path) -> Iterator[Workshop]:
         kinds={
             "tune": JobKind(("work",), slot="model", max_parallel=1, shrinks=True),
             "judge": JobKind(("work",), slot="model", max_parallel=1),
+            "promote": JobKind(("work",), slot="promote", max_parallel=2),
             "curate": JobKind(("work",), slot="curate", max_parallel=2),
         },
         worker_env={},
