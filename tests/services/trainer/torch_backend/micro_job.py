@@ -63,18 +63,20 @@ class TrainingJob:
         path = self.work_folder / "metrics.jsonl"
         return path.read_text().count('"train_loss": ') if path.exists() else 0
 
-    def process(self, rank: int) -> int | None:
-        """The process id of a rank of the attempt under way."""
+    def process(self, rank: int | None) -> int | None:
+        """The process id of a rank of the attempt under way; None for the one that is alone, or starts the others."""
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if JOB.encode() in words and f"RANK={rank}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                env = (entry / "environ").read_bytes().split(b"\0")
+                ranks = [int(pair.removeprefix(b"RANK=")) for pair in env if pair.startswith(b"RANK=")]
+                if JOB.encode() in words and ranks == ([] if rank is None else [rank]):
                     return int(entry.name)
             except OSError:
                 continue
         return None
 
-    def kill(self, rank: int, *, after_step: int) -> None:
+    def kill(self, rank: int | None, *, after_step: int) -> None:
         """SIGKILL that process once the training is past a step."""
         eventually(lambda: self.num_steps() > after_step, timeout_s=300)
         process = self.process(rank)

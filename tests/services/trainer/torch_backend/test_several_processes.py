@@ -30,13 +30,20 @@ from tunesmith_trainer.torch_backend.training import train
 
 
 @pytest.mark.heavy
-def test_two_processes_of_which_one_is_killed_learn_what_one_does_and_say_so_once(
+def test_two_processes_then_one_then_two_each_killed_on_the_way_learn_what_one_does_and_say_so_once(
     micro_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNESMITH_TRAINER_PROCESSES", "2")
 
     with training_job(tmp_path / "job", micro_base) as job:
+        eventually(lambda: job.num_steps() > 0, timeout_s=300)
+        monkeypatch.setenv("TUNESMITH_TRAINER_PROCESSES", "1")  # of the next attempt
         job.kill(0, after_step=14)
+        eventually(lambda: (job.state().attempt, job.state().phase) == (2, "running"))
+        monkeypatch.setenv("TUNESMITH_TRAINER_PROCESSES", "2")
+        eventually(lambda: job.num_steps() > 24, timeout_s=300)
+        assert job.process(1) is None
+        job.kill(None, after_step=34)
         eventually(lambda: job.state().is_terminal, timeout_s=300)
         ended = job.state()
         eventually(lambda: not job.state().outbox)
@@ -51,7 +58,7 @@ def test_two_processes_of_which_one_is_killed_learn_what_one_does_and_say_so_onc
         work_folder=tmp_path / "alone",
         base_name=str(micro_base),
     )
-    assert (ended.phase, ended.attempt, ended.failures) == ("succeeded", 2, 0), ended.error
+    assert (ended.phase, ended.attempt, ended.failures) == ("succeeded", 3, 0), ended.error
     assert events == [RUN_SUCCEEDED]
     run = job.request
     curve = [json.loads(line) for line in job.store.get(keys.run_metrics(run.recipe, run.run_id)).data.splitlines()]
