@@ -13,6 +13,9 @@ from tunesmith.ports.launcher import OUT_OF_MEMORY, LaunchStatus
 _EXIT_CODE = re.compile(r"failed with exit code (\d+)")
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 _START_REASONS = ("CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun")
+_UNSEEN_REASONS = ("ContainerStatusUnknown", "Unknown")
+"""Of containers that were gone before anybody looked: deleted before they began, or a node that went down. Their exit
+codes (137, 255) are made up by the kubelet and the container runtime."""
 _SIGNAL_BASE, _LAST_SIGNAL = 128, 64
 _FOLLOWING = (69, 75, 76)
 """As in jobs.worker: exit codes of an end that came from outside (unavailable, interrupted, fenced)."""
@@ -226,11 +229,11 @@ def _was_disrupted(pod: Object) -> bool:
 
 
 def _terminated(pods: Sequence[Object]) -> Iterator[Object]:
-    """How the pods' workers ended, the newest first."""
+    """How the pods' workers ended, where that was seen, the newest first."""
     for pod in reversed(pods):
         for status in pod.get("status", {}).get("containerStatuses", []):
             state = status.get("state", {}).get("terminated")
-            if state and status.get("name") == CONTAINER:
+            if state and status.get("name") == CONTAINER and state.get("reason") not in _UNSEEN_REASONS:
                 yield state
 
 

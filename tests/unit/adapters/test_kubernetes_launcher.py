@@ -189,6 +189,15 @@ def test_an_exit_code_is_known_from_the_job_when_nobody_saw_the_pod(cluster, lau
     assert told(launcher).exit_code == 78
 
 
+@pytest.mark.parametrize(("code", "reason"), [(137, "ContainerStatusUnknown"), (255, "Unknown")])
+def test_an_exit_code_that_was_made_up_for_a_container_nobody_saw_end_is_not_told(cluster, launcher, code, reason):
+    launcher.launch("job", ["work"], env={})
+    cluster.add_pod("job", terminated(code, reason, "The container could not be located when the pod was terminated"))
+    cluster.fail("job", "BackoffLimitExceeded")
+
+    assert told(launcher) == LaunchStatus("lost")
+
+
 def test_a_full_folder_of_the_pods_own_is_its_own_fault(cluster, launcher):
     launcher.launch("job", ["work"], env={})
     cluster.add_pod("job", {"phase": "Failed", "reason": "Evicted", "message": 'Usage of EmptyDir volume "data" …'})
