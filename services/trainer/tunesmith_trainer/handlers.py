@@ -470,12 +470,14 @@ def promote_judged(
             served_as_judged=parity.require,
         )
     except NotAsJudged as refused:
+        report(Progress("promote", 1, 1, message=f"refused: {refused.check.detail}"))
         return Judged(version, made, None, refused.check)
     except Conflict as error:
         if error.reason != registry.CHAMPION_MOVED:
             raise
         parity.let_go(version)
         return None
+    report(Progress("promote", 1, 1, message=f"{version.id} is champion"))
     return Judged(version, made, champion)
 
 

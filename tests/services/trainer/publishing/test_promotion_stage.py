@@ -60,8 +60,9 @@ class Serving:
 def promote(world: World, version: str = VERSION, *, off: float = 0.0, asker: Asker | None = None) -> Any:
     clock = FakeClock()
     parity = ParityGate(world.store, clock, Serving(off), patience_s=1.0, servers=asker)
+    world.progress.clear()
     return promote_judged(
-        RECIPE, version, store=world.store, clock=clock, cause="job j", parity=parity, report=lambda _: None
+        RECIPE, version, store=world.store, clock=clock, cause="job j", parity=parity, report=world.progress.append
     )
 
 
@@ -85,6 +86,7 @@ def test_a_version_that_is_served_as_judged_becomes_champion(world: World) -> No
 
     assert judged.champion.version == VERSION
     assert judged.champion.history[-1].cause == "job j"
+    assert world.progress[-1].message == f"{VERSION} is champion"
 
 
 def test_one_that_is_served_otherwise_is_refused_with_the_difference(world: World) -> None:
@@ -92,6 +94,7 @@ def test_one_that_is_served_otherwise_is_refused_with_the_difference(world: Worl
 
     assert judged.champion is None
     assert "token 1" in judged.refusal.detail
+    assert judged.refusal.detail in world.progress[-1].message
     assert registry.champion(world.store, RECIPE) is None
 
 
