@@ -283,7 +283,7 @@ def test_only_model_jobs_of_the_gpu_overlay_get_a_gpu():
         pod = job_of(overlay, kind)["spec"]["template"]["spec"]
         return pod["containers"][0]["resources"]["limits"].get("nvidia.com/gpu")
 
-    assert [gpus("gpu", kind) for kind in ("tune", "judge", "sweep", "promote", "curate")] == ["1"] * 3 + [None] * 2
+    assert [gpus("gpu", kind) for kind in ("tune", "judge", "sweep", "promote", "publish")] == ["1"] * 3 + [None] * 2
     assert gpus("local", "tune") is None
     served = [replica["spec"]["template"]["spec"]["containers"][0] for replica in replicas("gpu")]
     assert [container["resources"]["limits"]["nvidia.com/gpu"] for container in served] == ["1", "1"]

@@ -8,8 +8,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MODEL_KINDS = ("tune", "judge", "sweep", "publish")
-"""Kinds of jobs that load a model: only their pods get GPUs."""
+GPU_KINDS = ("tune", "judge", "sweep")
+"""Kinds of jobs that compute with a model: only their pods get GPUs."""
+
+MODEL_KINDS = (*GPU_KINDS, "publish")
+"""Kinds of jobs that load a model. Publishing merges on the CPU, for the same bytes everywhere, and uploads."""
 
 SHARED_KINDS = ("tune",)
 """Kinds of jobs that several processes can do together: only they get more than one."""
@@ -100,7 +103,8 @@ class KubernetesSettings(BaseSettings):
     work: PodShape = PodShape()
     """Pods of jobs that load no model."""
     model: PodShape = PodShape(cpu="2", memory="6Gi")
-    """Pods of jobs that load a model: tune, judge, sweep and publish."""
+    """Pods of jobs that load a model: tune, judge, sweep and publish; those of publish get no GPU, and the nodes of
+    `work`."""
     kinds: dict[str, PodShape] = {}
     """Shapes of single kinds, in JSON by kind; they replace the two above."""
     start_timeout_s: float = Field(default=300, gt=0)
@@ -134,7 +138,15 @@ class KubernetesSettings(BaseSettings):
 
     def shape(self, kind: str) -> PodShape:
         """The pods of jobs of `kind`."""
-        shape = self.kinds.get(kind) or (self.model if kind in MODEL_KINDS else self.work)
+        if kind in self.kinds:
+            shape = self.kinds[kind]
+        elif kind in GPU_KINDS:
+            shape = self.model
+        elif kind in MODEL_KINDS:
+            where = {"node_selector": self.work.node_selector, "tolerations": self.work.tolerations}
+            shape = self.model.model_copy(update={"gpu": 0, "shm": "", **where})
+        else:
+            shape = self.work
         if kind in SHARED_KINDS:
             return shape
         return shape.model_copy(update={"nodes": 1, "processes": 1, "gpu": shape.gpu // shape.processes})

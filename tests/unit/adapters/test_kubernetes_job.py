@@ -75,7 +75,7 @@ def test_its_pod_keeps_the_restricted_rules():
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/data", "/tmp"}
 
 
-def test_only_jobs_with_models_get_gpus():
+def test_only_jobs_that_compute_with_a_model_get_gpus():
     settings = {"model": {"gpu": 1, "shm": "2Gi", "memory": "16Gi"}}
 
     tune, curate = pod_of(rendered(**settings)), pod_of(rendered("curate-1-1", **settings))
@@ -85,6 +85,23 @@ def test_only_jobs_with_models_get_gpus():
     assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}} in tune["volumes"]
     assert "nvidia.com/gpu" not in curate["containers"][0]["resources"]["limits"]
     assert "tolerations" not in curate
+
+
+def test_merging_has_a_models_memory_and_waits_for_no_gpu_and_its_nodes():
+    model = {"gpu": 2, "processes": 2, "cpu": "2", "shm": "2Gi", "memory": "16Gi", "node_selector": {"gpu": "a100"}}
+
+    publish = pod_of(rendered("publish-1-1", model=model, work={"node_selector": {"pool": "cpu"}}))
+
+    assert publish["containers"][0]["resources"]["limits"] == {"cpu": "2", "memory": "16Gi"}
+    assert publish["nodeSelector"] == {"pool": "cpu"}
+    assert "tolerations" not in publish
+    assert {volume["name"] for volume in publish["volumes"]} == {"data", "tmp"}
+
+
+def test_a_kind_may_have_a_shape_of_its_own():
+    publish = pod_of(rendered("publish-1-1", kinds={"publish": {"gpu": 1, "memory": "8Gi"}}))
+
+    assert publish["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "8Gi", "nvidia.com/gpu": "1"}
 
 
 def test_credentials_come_from_secrets_and_are_never_written_into_the_job():
@@ -135,7 +152,8 @@ def test_other_work_on_models_is_one_process_whatever_trainings_are(kind):
 
     assert "completions" not in job["spec"]
     assert not {name for name in env_of(job) if name.startswith("TUNESMITH_TRAINER_") and "SHARE" not in name}
-    assert pod_of(job)["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    gpus = pod_of(job)["containers"][0]["resources"]["limits"].get("nvidia.com/gpu")
+    assert gpus == (None if kind == "publish" else "1")
 
 
 def test_a_queue_of_kueue_gets_the_job_suspended():

@@ -37,8 +37,10 @@ class LoadedModel:
     dtype: torch.dtype
 
 
-def load_model(base: str | Path, *, adapter: Path | None = None, dtype: DType = "auto") -> LoadedModel:
-    """Load what `resolve_base` returned, and put `adapter` on top when one is given.
+def load_model(
+    base: str | Path, *, adapter: Path | None = None, dtype: DType = "auto", on_cpu: bool = False
+) -> LoadedModel:
+    """Load what `resolve_base` returned, and put `adapter` on top when one is given; on the GPU where there is one.
 
     Only safetensors weights and code of the transformers library are used: a model that wants its own code or pickled
     weights is refused. Raises BaseModelUnavailable, NotFound when the adapter's folder is incomplete, and DataLoss when
@@ -50,7 +52,7 @@ def load_model(base: str | Path, *, adapter: Path | None = None, dtype: DType = 
         model = _with_adapter(model, adapter)
     model.train(False)
     # Through Module: transformers' own `to` is typed for the model's class only.
-    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() and not on_cpu else "cpu")
     return LoadedModel(model=model, tokenizer=tokenizer, dtype=number_format)
 
 

@@ -33,9 +33,8 @@ def save_merged(base: str | Path, adapter: Path, folder: Path) -> str:
     """
     tokenizer = load_tokenizer(base)
     dtype = dtype_on_disk(base)
-    loaded = load_model(base, adapter=adapter, dtype=dtype)
     # Any: PEFT's models are not typed.
-    adapted: Any = torch.nn.Module.to(loaded.model, "cpu")
+    adapted: Any = load_model(base, adapter=adapter, dtype=dtype, on_cpu=True).model
     merged = adapted.merge_and_unload(safe_merge=False)
     for name, weight in merged.named_parameters():
         if not bool(torch.isfinite(weight).all()):
