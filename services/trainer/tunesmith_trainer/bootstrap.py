@@ -147,7 +147,12 @@ def build(platform: Platform, board: JobBoard) -> Service:
             PROMOTE: JobKind(argv, slot=PROMOTE, max_parallel=MAX_PARALLEL_PROMOTIONS),
             "write": JobKind(argv, slot="write", max_parallel=settings.max_parallel_writings),
             "sweep": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings, shrinks=True),
-            "publish": JobKind(argv, slot="model", max_parallel=settings.max_parallel_trainings),
+            "publish": JobKind(
+                argv,
+                # On one machine it shares the memory with trainings. Pods have their own, and no GPU waits for a merge.
+                slot="model" if platform.launcher.scope else "publish",
+                max_parallel=settings.max_parallel_trainings,
+            ),
         },
         consumers=consumers(platform, board, policies, policy_loop.wake),
         background=(policy_loop, *_keeping(platform)),

@@ -12,7 +12,7 @@ GPU_KINDS = ("tune", "judge", "sweep")
 """Kinds of jobs that compute with a model: only their pods get GPUs."""
 
 MODEL_KINDS = (*GPU_KINDS, "publish")
-"""Kinds of jobs that load a model. Publishing merges on the CPU, for the same bytes everywhere, and uploads."""
+"""Kinds of jobs that load a model. Publishing merges on the CPU, for the same bytes everywhere."""
 
 SHARED_KINDS = ("tune",)
 """Kinds of jobs that several processes can do together: only they get more than one."""
