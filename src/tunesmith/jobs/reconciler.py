@@ -314,12 +314,17 @@ class Reconciler:
     def _cleaned_up(self, job: Job) -> bool:
         """Forget the launches of a job that succeeded; False while a worker is still on its way out.
 
-        Launches of other jobs stay a while, for their logs.
+        Launches of other jobs stay a while, for their logs. One that has not begun is stopped: whoever ended the job
+        died before that.
         """
         self._waiting.pop(job.id, None)
         names = _launches(job)
-        if any(self._launcher.status(name).state == "running" for name in names):
-            return False
+        for name in names:
+            status = self._launcher.status(name)
+            if status.state == "stuck" or (status.state == "running" and status.reason):
+                self._launcher.stop(name, grace_s=10.0)
+            elif status.state == "running":
+                return False
         for name in names:
             if job.phase == "succeeded":
                 self._launcher.forget(name)
@@ -337,8 +342,6 @@ class Reconciler:
             elif status.message:
                 self._tell_waiting(job, status.reason, status.message)
             return
-        if status.state == "stuck":
-            self._launcher.stop(name, grace_s=10.0)
         current = self._jobs.get(job.id)
         if current.phase != "running" or current.epoch != job.epoch:
             return  # it ended by its own hand between the two looks
@@ -348,10 +351,12 @@ class Reconciler:
         """The worker is gone and left no result: launch again, or give up."""
         loss = judged(job, status, can_shrink=self._kinds[job.work].shrinks)
         noted = {"failures": loss.failures, "memory_kills": loss.memory_kills, "last_loss": loss.record}
+        still_there = status.state == "stuck"
         if job.cancel_requested:
-            self._end(job, "cancelled", JobError("CANCELLED", "CANCELLED", "cancelled while it was running"))
+            cancelled = JobError("CANCELLED", "CANCELLED", "cancelled while it was running")
+            self._end(job, "cancelled", cancelled, still_there=still_there)
         elif loss.error is not None:
-            self._end(job, "failed", loss.error, **noted)
+            self._end(job, "failed", loss.error, still_there=still_there, **noted)
         else:
             log.warning("worker of attempt %s %s; trying again", job.attempt, loss.why)
             delay_s = _back_off_s(loss.failures)
@@ -376,7 +381,11 @@ class Reconciler:
 
         return self._jobs.change(job.id, step)
 
-    def _end(self, job: Job, phase: str, error: JobError, **changes: object) -> None:
+    def _end(self, job: Job, phase: str, error: JobError, *, still_there: bool = False, **changes: object) -> None:
+        """Write down that and why the job ends, then stop what is `still_there` of it.
+
+        In this order: to another replica, a launch that was stopped looks like one that was lost and is to be repeated.
+        """
         data = {
             "job_id": job.id,
             "kind": job.kind,
@@ -396,6 +405,8 @@ class Reconciler:
         )
         log.error("job ended as %s: %s", phase, error.message)
         self._waiting.pop(job.id, None)
+        if still_there:
+            self._launcher.stop(launch_name(job), grace_s=10.0)
         for name in _launches(job):
             try:
                 self._launcher.retire(name)

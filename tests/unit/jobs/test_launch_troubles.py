@@ -6,7 +6,9 @@ import pytest
 
 from tunesmith.domain.errors import FailedPrecondition, PermissionRefused, ResourceExhausted, Unavailable
 from tunesmith.domain.jobs import Job
+from tunesmith.jobs.hosts import Hosts
 from tunesmith.jobs.losses import MAX_FAILURES
+from tunesmith.jobs.reconciler import JobKind, Reconciler
 from tunesmith.jobs.refusals import PATIENCE_S
 from tunesmith.jobs.worker import EXIT_MISCONFIGURED, EXIT_OUT_OF_MEMORY
 from tunesmith.ports.launcher import OUT_OF_MEMORY, LaunchStatus
@@ -24,6 +26,19 @@ def running(workshop, kind: str = "tune") -> str:
 
 def job(workshop) -> Job:
     return workshop.jobs.get("j1")
+
+
+def another(workshop) -> Reconciler:
+    """A replica's reconciler on the same jobs and the same cluster."""
+    return Reconciler(
+        jobs=workshop.jobs,
+        bus=workshop.bus,
+        launcher=workshop.launcher,
+        clock=workshop.clock,
+        kinds={"tune": JobKind(("work",), slot="model", max_parallel=1)},
+        worker_env={},
+        hosts=Hosts(workshop.store, workshop.clock, host="", services=["trainer"]),
+    )
 
 
 def ticks_until_ended(workshop, *, at_most_s: float) -> float:
@@ -112,6 +127,39 @@ def test_a_stuck_launch_is_stopped_and_its_job_fails_with_the_reason(workshop):
     assert workshop.launcher.retired == [name]
     assert (ended.phase, ended.error.code, ended.error.reason) == ("failed", "FAILED_PRECONDITION", "IMAGE_NOT_PULLED")
     assert ended.error.message == NO_IMAGE.message
+
+
+def test_to_another_replica_a_stuck_launch_that_is_being_stopped_is_never_a_lost_one(workshop, monkeypatch):
+    name = running(workshop)
+    workshop.launcher.end(name, LaunchStatus("stuck", None, "", NO_IMAGE.reason, NO_IMAGE.message))
+    stop = workshop.launcher.stop
+
+    def stop_while_another_looks(name: str, *, grace_s: float) -> None:
+        stop(name, grace_s=grace_s)
+        workshop.launcher.end(name, LaunchStatus("lost"))
+        another(workshop).tick()
+
+    monkeypatch.setattr(workshop.launcher, "stop", stop_while_another_looks)
+    workshop.reconciler.tick()
+
+    assert (job(workshop).phase, job(workshop).error.reason) == ("failed", "IMAGE_NOT_PULLED")
+    assert workshop.launcher.launched == [name]
+
+
+@pytest.mark.parametrize("found", ["stuck", "running"])
+def test_a_launch_that_has_not_begun_is_stopped_where_whoever_ended_its_job_died_first(workshop, monkeypatch, found):
+    name = running(workshop)
+    workshop.launcher.end(name, LaunchStatus("stuck", None, "", NO_IMAGE.reason, NO_IMAGE.message))
+    with monkeypatch.context() as patch:
+        patch.setattr(workshop.launcher, "stop", lambda *_, **__: (_ for _ in ()).throw(Unavailable("killed here")))
+        workshop.reconciler.tick()
+    assert (job(workshop).phase, workshop.launcher.stopped) == ("failed", [])
+    workshop.launcher.end(name, LaunchStatus(found, None, "", NO_IMAGE.reason, NO_IMAGE.message))
+
+    another(workshop).tick()
+
+    assert workshop.launcher.stopped == [name]
+    assert list(workshop.jobs.active_ids()) == []
 
 
 @pytest.mark.parametrize("kill", [MEMORY_KILL, LaunchStatus("exited", EXIT_OUT_OF_MEMORY)])
