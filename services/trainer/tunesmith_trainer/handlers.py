@@ -458,6 +458,10 @@ def promote_judged(
     """
     version = registry.get_version(store, recipe, version_id)
     made = registry.get_report(store, recipe, version.report_id)
+    current = registry.champion(store, recipe)
+    if current is not None and (cause, version.id) in ((move.cause, move.version) for move in current.history):
+        # An earlier attempt moved the alias and died. What was done to it since, such as a rollback, stands.
+        return Judged(version, made, current)
     report(Progress("promote", message=f"comparing what is served with what was judged: {version.id}"))
     try:
         champion, _ = registry.promote(

@@ -119,6 +119,17 @@ def test_an_attempt_after_the_alias_moved_finds_it_in_place(world: World) -> Non
     assert (judged.champion.version, judged.champion.rev) == (VERSION, 1)
 
 
+def test_an_attempt_after_the_alias_moved_leaves_alone_what_was_done_to_it_since(world: World) -> None:
+    promote(world)
+    registry.promote(
+        world.store, FakeClock(), RECIPE, "mv-later", cause="hand", expected=None, served_as_judged=lambda *_: None
+    )
+
+    judged = promote(world)
+
+    assert (judged.champion.version, judged.champion.rev) == ("mv-later", 2)
+
+
 def test_the_worker_tells_who_became_champion(world: World) -> None:
     outcome = work(world)
 
