@@ -121,7 +121,10 @@ def await_settled(fleet: Fleet, findings: Findings) -> None:
 
 
 def _all_terminal(platform: Platform) -> bool:
-    return all(platform.jobs.get(job_id).is_terminal for job_id in platform.jobs.all_ids())
+    """Whether all has ended, the judgements included that events are still to bring about."""
+    jobs = {job_id: platform.jobs.get(job_id) for job_id in platform.jobs.all_ids()}
+    to_come = {job.result["judge_job_id"] for job in jobs.values() if job.kind == "tune" and job.result} - {""}
+    return to_come <= jobs.keys() and all(job.is_terminal for job in jobs.values())
 
 
 def check(fleet: Fleet, acknowledged: Sequence[str], findings: Findings) -> None:
