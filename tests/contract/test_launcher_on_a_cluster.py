@@ -134,6 +134,8 @@ def test_an_account_without_rights_is_refused_with_the_fix(namespace: str, tmp_p
 class TestKubernetesLauncherOnACluster(LauncherContract):
     """Real Jobs."""
 
+    sees_every_end = False
+
     @pytest.fixture
     def opener(self, namespace: str) -> Opener:
         return partial(open_real, namespace)
